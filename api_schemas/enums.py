@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands. Its transitions are listed in docs/states.md."""
+    """State of a job. docs/states.md lists the transitions."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -19,23 +19,23 @@ TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCE
 
 
 class SweepState(StrEnum):
-    """Where a sweep stands, which follows from its jobs (docs/states.md)."""
+    """State of a sweep, derived from its jobs (docs/states.md)."""
 
     QUEUED = "queued"
-    """None has begun."""
+    """No job has started."""
     RUNNING = "running"
-    """Some have begun, or are to begin, and not all have ended."""
+    """Some jobs have started or are about to, and not all have ended."""
     PAUSED = "paused"
-    """None runs or waits for a worker, and some are paused."""
+    """No job is running or queued, and some are paused."""
     ENDED = "ended"
-    """All have; the counts say how."""
+    """All jobs have ended; `jobs` counts how."""
 
 
 class Phase(StrEnum):
-    """What a running job is doing; a field beside the state."""
+    """What a running job is doing; a field besides the state."""
 
     STARTING = "starting"
-    """From a worker's claim to the engine's first phase: inputs are fetched, the engine starts and reads the model."""
+    """From the worker's claim to the engine's first phase: inputs are fetched, the engine starts and reads the model."""
     PREPARING = "preparing"
     SCORING = "scoring"
     ANALYSING = "analysing"
@@ -46,34 +46,34 @@ class Phase(StrEnum):
 
 
 class DeviceKind(StrEnum):
-    """Where a worker's engines compute."""
+    """The device that a worker's engines run on."""
 
     CPU = "cpu"
     CUDA = "cuda"
 
 
 class TextNormalizer(StrEnum):
-    """How texts are made alike before words are counted as wrong."""
+    """How texts are normalised before word errors are counted."""
 
     WHISPER_ENGLISH = "whisper_english"
-    """Case, punctuation, fillers and spellings are no errors, and numbers are figures."""
+    """Ignores case, punctuation, fillers and spelling variants; numbers are written as digits."""
     WHISPER_BASIC = "whisper_basic"
-    """Case and punctuation are no errors."""
+    """Ignores case and punctuation."""
     WHISPER_LETTERS = "whisper_letters"
-    """As basic, and every letter is a word: of languages that put no space between words."""
+    """As basic, with every character a word: for languages without spaces between words."""
 
 
 class StopReason(StrEnum):
-    """Why a job ended before its target was reached within its bounds."""
+    """Why a job ended before it reached its target."""
 
     MAX_DROP = "max_drop"
 
 
 class UploadState(StrEnum):
-    """An upload is `open` until it is complete; only `ready` ones can be used by a job.
+    """An upload is `open` until it is completed; jobs can use only `ready` uploads.
 
-    A dataset is `checking` while its rows are read, and `open` again where they were refused. An `expired` upload has lost its
-    files, a `deleted` one was removed by its owner.
+    A dataset is `checking` while its rows are read, and `open` again if they are rejected. An `expired` upload has lost its
+    files; a `deleted` one was removed by its owner.
     """
 
     OPEN = "open"
@@ -84,7 +84,7 @@ class UploadState(StrEnum):
 
 
 class KeyScope(StrEnum):
-    """What a key allows. None includes another; docs/api.md says which call needs which."""
+    """What a key permits. No scope includes another; docs/api.md says which call needs which."""
 
     MODELS_WRITE = "models:write"
     JOBS_WRITE = "jobs:write"
@@ -128,14 +128,15 @@ class AuditAction(StrEnum):
 
 
 class AuditOutcome(StrEnum):
-    """`done` was written together with the change itself; `forbidden`: the key lacked the scope, nothing was changed."""
+    """`done`: the change was made, and recorded in the same transaction. `forbidden`: the key lacked the scope, nothing was
+    changed."""
 
     DONE = "done"
     FORBIDDEN = "forbidden"
 
 
 class Granularity(StrEnum):
-    """Which structure is removed as one (docs/method.md)."""
+    """The structures that are removed as a unit (docs/method.md)."""
 
     ENTIRE_HEAD = "entire_head"
     SAME_CHANNEL = "same_channel"
@@ -146,14 +147,14 @@ class Granularity(StrEnum):
 
 
 class FinetuneMethod(StrEnum):
-    """What recovery trains (docs/method.md)."""
+    """The weights that recovery trains (docs/method.md)."""
 
     LORA = "lora"
     FULL = "full"
 
 
 class Criterion(StrEnum):
-    """How a structure is scored; the lowest scores are removed (docs/method.md has the formulas)."""
+    """How structures are scored; those with the lowest scores are removed (docs/method.md has the formulas)."""
 
     MAGNITUDE = "magnitude"
     FISHER = "fisher"
@@ -166,7 +167,7 @@ class Criterion(StrEnum):
 
 
 class Normalization(StrEnum):
-    """What is done to scores before layers are compared."""
+    """How scores are normalised before layers are compared."""
 
     NONE = "none"
     LAYER = "layer"
@@ -174,14 +175,14 @@ class Normalization(StrEnum):
 
 
 class Basis(StrEnum):
-    """The channels that are ranked: the model's own, or each head's principal axes, into which it is rotated first."""
+    """The channels that are ranked: the model's own, or, after a rotation, the principal axes of each head."""
 
     NATIVE = "native"
     PRINCIPAL = "principal"
 
 
 class Compensation(StrEnum):
-    """What is done at once for what was cut, before any training."""
+    """How the remaining weights are adjusted right after a cut, before any training."""
 
     NONE = "none"
     BIAS = "bias"
@@ -190,21 +191,23 @@ class Compensation(StrEnum):
 
 
 class NeuronSelection(StrEnum):
-    """Which neurons of feed-forward blocks go: those that score least, or those that the rest can best do without."""
+    """How neurons of feed-forward blocks are selected for removal: those with the lowest scores, or those that the remaining
+    neurons can best replace."""
 
     RANKED = "ranked"
     BRAIN_SURGEON = "brain_surgeon"
 
 
 class PartShares(StrEnum):
-    """How one target is divided between attention and feed-forward blocks: by one ranking, or by a search that begins there."""
+    """How one target is divided between attention and feed-forward blocks: by a single ranking, or by a search that starts from
+    it."""
 
     RANKED = "ranked"
     SEARCHED = "searched"
 
 
 class Modality(StrEnum):
-    """What one input of a model is made from."""
+    """The type of one input of a model."""
 
     AUDIO = "audio"
     IMAGE = "image"
@@ -212,7 +215,7 @@ class Modality(StrEnum):
 
 
 class Head(StrEnum):
-    """What a checkpoint answers with, and so what it is trained and measured by."""
+    """The model's output head, which determines its loss and its metrics."""
 
     CLASSIFICATION = "classification"
     TOKEN_CLASSIFICATION = "token_classification"
@@ -228,51 +231,52 @@ class Head(StrEnum):
 
 
 class ColumnKind(StrEnum):
-    """What the rows of a dataset's column hold, as far as its type says."""
+    """The type of a dataset's column, as far as its schema tells."""
 
     AUDIO = "audio"
     IMAGE = "image"
     EMBEDDED = "embedded"
-    """Bytes of files; nothing says of which kind."""
+    """Bytes of files of an unknown type."""
     TEXT = "text"
     TEXTS = "texts"
-    """A list of texts a row: words, say, or several labels."""
+    """A list of texts per row, for example words or several labels."""
     LABEL = "label"
     """The number of a label whose name is known."""
     LABELS = "labels"
     """A list of such numbers."""
     NUMBER = "number"
-    """A whole number without a name."""
+    """An integer without a name."""
     NUMBERS = "numbers"
     """A list of such numbers."""
     ANSWERS = "answers"
-    """Answers to a question and where they begin, as SQuAD has them: lists `text` and `answer_start`, or a list of structs."""
+    """Answers to a question and their start positions in SQuAD's format: lists `text` and `answer_start`, or a list of
+    structs."""
     OTHER = "other"
 
 
 class ScheduleShape(StrEnum):
-    """How the target is approached over the steps. `cubic` removes most at first (Zhu and Gupta, arXiv 1710.01878)."""
+    """How the target is divided over the steps. `cubic` removes most in the first steps (Zhu and Gupta, arXiv 1710.01878)."""
 
     LINEAR = "linear"
     CUBIC = "cubic"
 
 
 class LabelSource(StrEnum):
-    """Where the labels of calibration come from: the data, or the model's own predictive distribution (none are needed)."""
+    """Where the labels for calibration come from: the data, or the model's own predictive distribution, which needs no labels."""
 
     DATA = "data"
     MODEL = "model"
 
 
 class Part(StrEnum):
-    """What of a transformer layer may be cut."""
+    """The part of a transformer layer that can be cut."""
 
     ATTENTION = "attention"
     FEED_FORWARD = "feed_forward"
 
 
 class TargetKind(StrEnum):
-    """What the target's share is a share of; the field of Target that is set."""
+    """The quantity that the target's share refers to; the name of the field set in Target."""
 
     ATTENTION_SPARSITY = "attention_sparsity"
     FFN_SPARSITY = "ffn_sparsity"
@@ -282,7 +286,7 @@ class TargetKind(StrEnum):
 
 
 class SpeedVerdict(StrEnum):
-    """What can be said of a cut model's speed beside the original's, given how much timings vary on the machine."""
+    """Whether the pruned model is faster or slower than the original, given how much timings vary on the machine."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -290,7 +294,7 @@ class SpeedVerdict(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """Further files beside a step's safetensors."""
+    """Additional files beside a step's safetensors."""
 
     ONNX = "onnx"
     ONNX_INT8 = "onnx_int8"
@@ -299,21 +303,22 @@ class ExportFormat(StrEnum):
 
 
 class Scope(StrEnum):
-    """One threshold over all layers, or one a layer."""
+    """Whether one threshold applies to all layers (`global`) or each layer has its own (`local`)."""
 
     GLOBAL = "global"
     LOCAL = "local"
 
 
 class Balance(StrEnum):
-    """QK and VO channels ranked in one list, or given equal shares."""
+    """Whether QK and VO channels are ranked in one list (`joint`) or get equal shares (`equal`)."""
 
     JOINT = "joint"
     EQUAL = "equal"
 
 
 class Layout(StrEnum):
-    """`stock` forces equal heads and widths in all layers and QK = VO: no custom code in the result."""
+    """`stock` enforces the same number of heads and the same width in all layers, and QK = VO, so the result needs no custom
+    code."""
 
     ANY = "any"
     STOCK = "stock"

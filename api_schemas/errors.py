@@ -87,11 +87,11 @@ class ErrorCode(StrEnum):
 
 
 class ErrorItem(FrozenModel):
-    """One thing that is wrong, and where."""
+    """One problem and its location."""
 
     pointer: str = ""
-    """An RFC 6901 JSON pointer: into the request's body (`/files/3/name`), to a parameter (`/query/limit`,
-    `/header/upload-offset`), or into what was read, with the file, tensor, column or row as its first part
+    """RFC 6901 JSON pointer: into the request's body (`/files/3/name`), to a parameter (`/query/limit`,
+    `/header/upload-offset`), or into the data that was read, starting with the file, tensor, column or row
     (`/config.json/num_labels`, `/train[3]`)."""
     code: str
     detail: str
@@ -112,13 +112,13 @@ class Problem(FrozenModel):
     """`application/problem+json`."""
 
     type: str = "about:blank"
-    title: str = Field(description="The same for every error of this code.")
+    title: str = Field(description="The same for every error with this code.")
     status: int
     code: ErrorCode
-    detail: str = Field(description="What was wrong this time, and what to do about it.")
+    detail: str = Field(description="What was wrong this time and what to do.")
     instance: str | None = None
     request_id: str | None = Field(
-        None, description="Names this request in the operator's log; also in `X-Request-ID`."
+        None, description="Identifies this request in the operator's log; also in `X-Request-ID`."
     )
     errors: tuple[ErrorItem, ...] = ()
 

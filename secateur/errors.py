@@ -1,23 +1,23 @@
-"""Everything that the Python client raises on purpose. One tree; `SecateurError` catches all of it.
+"""The exceptions of the Python client; `SecateurError` catches all of them.
 
 SecateurError
-├── InvalidRequest          the request, a file or a folder cannot be used
-├── Unauthorized            no key, or one that opens nothing
-├── Forbidden               the key's scopes, or the server's host names
-├── NotFound                never there, deleted or expired
-├── Conflict                the present state does not allow it
-├── RateLimited             too many requests or streams, tried again until the retries were used up
-│   └── QuotaExceeded       the tenant's share is used up
-├── ChecksumMismatch        bytes are not those that were announced
-├── Unavailable             5xx, tried again until the retries were used up
-├── ConnectionFailed        no answer at all
-├── UnexpectedAnswer        an answer that is not this API's
+├── InvalidRequest          the request, a file or a folder is invalid
+├── Unauthorized            no key, or one that is not valid
+├── Forbidden               a missing scope, or a host name that the server does not accept
+├── NotFound                unknown, deleted or expired
+├── Conflict                the resource's current state does not allow this
+├── RateLimited             too many requests or streams, after all retries
+│   └── QuotaExceeded       the tenant's quota is used up
+├── ChecksumMismatch        the bytes do not match the declared checksum
+├── Unavailable             5xx, after all retries
+├── ConnectionFailed        no response at all
+├── UnexpectedAnswer        a response that is not from this API
 ├── JobFailed               with `.job`
 │   └── JobTimedOut         the job reached its own `limits.max_runtime`
 ├── JobCancelled            with `.job`
-├── WaitTimeout             the `timeout` of `wait` is over; the job goes on
-├── MissingDependency       a library is needed that is not installed
-└── TrustRequired           a checkpoint brings code, and `trust_remote_code` was not passed
+├── WaitTimeout             the `timeout` of `wait` has passed; the job continues
+├── MissingDependency       a required library is not installed
+└── TrustRequired           a checkpoint contains code, and `trust_remote_code` was not passed
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ from api_schemas.errors import ErrorItem
 
 
 class SecateurError(Exception):
-    """Base of all. `str()` is for a person: what was wrong, in which field, and what to do.
+    """Base class of all errors. `str()` is for people: what was wrong, in which field, and what to do.
 
     >>> try:
     ...     client.submit(model, data, sparsity=2)
@@ -50,22 +50,22 @@ class SecateurError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.code = code
-        """Stable, for programs: docs/errors.md lists them. Empty where the service was not asked."""
+        """A stable code for programs; docs/errors.md lists them. Empty if the service was not called."""
         self.title = title
         self.status = status
-        """HTTP status; None where there was no answer."""
+        """HTTP status; None if there was no response."""
         self.items = items
-        """What was wrong one by one, each with `pointer`, `code` and `detail`."""
+        """All problems, each with `pointer`, `code` and `detail`."""
         self.request_id = request_id
-        """Names the request in the operator's log."""
+        """Identifies the request in the operator's log."""
         self.retry_after = retry_after
-        """Seconds after which the same may succeed, where the service says so."""
+        """Seconds after which a retry may succeed, if the service says so."""
         self.advice = advice
-        """What to do about it in Python; a part of `str()`. The command line has advice of its own."""
+        """What to do about it in Python; part of `str()`. The command line gives its own advice."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers (RFC 6901): into the request, or into what was read, such as `/config.json/num_labels`."""
+        """JSON pointers (RFC 6901) into the request, or into data that was read, such as `/config.json/num_labels`."""
         return tuple(item.pointer for item in self.items if item.pointer)
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class SecateurError(Exception):
 
 
 class InvalidRequest(SecateurError):
-    """The request, a file or a folder cannot be used; `pointers` says where."""
+    """The request, a file or a folder is invalid; `pointers` says where."""
 
 
 class Unauthorized(SecateurError):
@@ -92,48 +92,48 @@ class Forbidden(SecateurError):
 
 
 class NotFound(SecateurError):
-    """There is no such thing, or none any more (`code` says `deleted` or `expired`)."""
+    """The resource does not exist, or no longer exists (`code` is then `deleted` or `expired`)."""
 
 
 class Conflict(SecateurError):
-    """The present state does not allow it."""
+    """The resource's current state does not allow this."""
 
 
 class RateLimited(SecateurError):
-    """Too many requests, or too many event streams, at a time."""
+    """Too many requests, or too many open event streams."""
 
 
 class QuotaExceeded(RateLimited):
-    """The tenant's share of bytes or waiting jobs is used up; `client.limits()` shows it."""
+    """The tenant's quota of bytes or waiting jobs is used up; `client.limits()` shows it."""
 
 
 class ChecksumMismatch(SecateurError):
-    """Bytes are not those that were announced; nothing of them was kept."""
+    """The bytes do not match the declared checksum; none of them were kept."""
 
 
 class Unavailable(SecateurError):
-    """The service could not do its work (5xx)."""
+    """The service failed or is unavailable (5xx)."""
 
 
 class ConnectionFailed(SecateurError):
-    """The service could not be reached, or the connection broke, and trying again did not help."""
+    """The service could not be reached, or the connection broke, and retries did not help."""
 
 
 class UnexpectedAnswer(SecateurError):
-    """An answer that this client cannot read: another program's, or one of a newer service."""
+    """A response that this client cannot read: from another program, or from a newer service."""
 
 
 class _OfAJob(SecateurError):
-    """With the job that it is about."""
+    """An error about a job."""
 
     def __init__(self, detail: str, *, job: Any = None, **more: Any) -> None:
         super().__init__(detail, **more)
         self.job = job
-        """The Job, or AsyncJob, that was waited for."""
+        """The Job or AsyncJob that `wait` was called on."""
 
 
 class JobFailed(_OfAJob):
-    """The job ended without a result. `code`, `detail` and `pointers` are the job's own."""
+    """The job failed. `code`, `detail` and `pointers` are those of the job's error."""
 
 
 class JobTimedOut(JobFailed):
@@ -145,12 +145,12 @@ class JobCancelled(_OfAJob):
 
 
 class WaitTimeout(SecateurError, TimeoutError):
-    """`wait(timeout=…)` waited for so long. The job goes on: wait again, or cancel it."""
+    """The timeout of `wait(timeout=…)` has passed. The job continues: wait again, or cancel it."""
 
 
 class MissingDependency(SecateurError, ImportError):
-    """What was asked for needs a library that is not installed; the text says how to install it."""
+    """A required library is not installed; the message says how to install it."""
 
 
 class TrustRequired(SecateurError):
-    """The checkpoint brings Python files of its own; pass `trust_remote_code=True` after looking at them."""
+    """The checkpoint contains Python files; review them, then pass `trust_remote_code=True`."""

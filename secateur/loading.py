@@ -1,4 +1,4 @@
-"""`load`: a downloaded checkpoint as a model of transformers, by the class that the checkpoint itself names."""
+"""`load`: loads a downloaded checkpoint as a transformers model, with the class that the checkpoint names."""
 
 import importlib
 from pathlib import Path
@@ -12,17 +12,17 @@ _MOST_CONFIG_BYTES = 2**24
 
 
 def load(folder: str | Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
-    """The model in a folder that `Job.download` or `secateur prune` has written, ready to be called.
+    """Load a model from a folder written by `Job.download` or `secateur prune`, ready to be called.
 
     >>> model = load("./pruned", trust_remote_code=True)
     >>> model = load("./pruned", trust_remote_code=True, dtype="float16")
 
     Args:
-        trust_remote_code: whether to run the Python files beside the weights. They are there where layers differ in width, and
-            never with `pruning={"layout": "stock"}`.
-        options: further ones of `from_pretrained`.
+        trust_remote_code: whether to run the Python files beside the weights. Checkpoints have them if their layers differ in
+            width, and never with `pruning={"layout": "stock"}`.
+        options: further arguments of `from_pretrained`.
 
-    Raises TrustRequired, InvalidRequest where the folder holds no checkpoint, MissingDependency without transformers.
+    Raises TrustRequired, InvalidRequest if the folder contains no checkpoint, MissingDependency without transformers.
     """
     path = Path(folder)
     config = _config(path)

@@ -61,13 +61,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, validate_default=True, hide_input_in_errors=True)
 
-    # Where things are kept
-    data_dir: Path = Field(Path(".secateur"), description="Root of everything kept on this machine.")
+    # Storage
+    data_dir: Path = Field(Path(".secateur"), description="Root folder of all data on this machine.")
     database_url: str = Field(
         "", description="`sqlite:////abs/path` or `postgresql+psycopg://…`. Default: a SQLite file in data_dir."
     )
     database_password: SecretStr | None = Field(
-        None, description="For PostgreSQL, where database_url has none: it can come from a file of its own."
+        None, description="Password for PostgreSQL if database_url has none; it can be read from a file of its own."
     )
     artifacts_url: str = Field(
         "",
@@ -77,255 +77,290 @@ class Settings(BaseSettings):
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis or Valkey: `redis://host:port/0`, `redis+socket:///path`, or over TLS `rediss://host:port/0`, with "
-        "`?ssl_ca_certs=/path` where its certificate is of an authority of your own.",
+        "`?ssl_ca_certs=/path` if its certificate was issued by your own authority.",
     )
     broker_password: SecretStr | None = Field(
-        None, description="For Redis or Valkey over TCP, where broker_url has none: it can come from a file of its own."
+        None,
+        description="Password for Redis or Valkey over TCP if broker_url has none; it can be read from a file of its "
+        "own.",
     )
     database_seconds: float = Field(
         15,
         gt=0,
-        description="Longest wait of a transaction for the database, its locks and a connection to it, and of PostgreSQL for a "
-        "client that is silent in one.",
+        description="Longest time that a transaction waits for the database, for locks or for a connection, and that "
+        "PostgreSQL waits for a client that is silent during a transaction.",
     )
     scratch_dir: Path | None = Field(
-        None, description="Where a worker keeps the files of the job it runs. Default: `scratch` in data_dir."
+        None, description="Where a worker stores the files of the job it runs. Default: `scratch` in data_dir."
     )
     worker_name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="What a worker is called after every restart, and no other: where its scratch folder is a new one, too, it "
-        "then hands back at its start what the one before it held. Default: the name of its host, from which that is not "
-        "concluded.",
+        description="A name that the worker keeps after restarts and that no other worker has. When it starts with a new "
+        "scratch folder, it can then still hand back the job that its predecessor held. Default: the host name, for which "
+        "this is not assumed.",
     )
 
-    # Leases
-    lease_seconds: float = Field(60, gt=0, description="How long a job stays with a worker that no longer speaks.")
-    heartbeat_seconds: float = Field(10, gt=0, description="How often a worker renews its lease; well under a lease.")
-    failure_cap: int = Field(3, ge=1, description="Unplanned ends without a committed step between before a job fails.")
+    # Leases and maintenance
+    lease_seconds: float = Field(
+        60, gt=0, description="How long a job stays assigned to a worker that no longer sends heartbeats."
+    )
+    heartbeat_seconds: float = Field(
+        10, gt=0, description="How often a worker renews its lease; at most half of lease_seconds."
+    )
+    failure_cap: int = Field(
+        3, ge=1, description="Number of unplanned ends, without a committed step in between, after which a job fails."
+    )
     retry_delay_seconds: float = Field(
-        5, ge=0, description="Wait before a job is tried again after an unplanned end; doubles with every further one."
+        5, ge=0, description="Delay before a job is retried after an unplanned end; doubles each time."
     )
     stall_seconds: float = Field(
-        1800, gt=0, description="An engine that says nothing for so long is ended; counted as an unplanned end."
+        1800, gt=0, description="An engine without output for this long is killed, which counts as an unplanned end."
     )
     storage_patience_seconds: float = Field(
-        300, ge=0, description="How long a worker tries again where the artifact store does not take or give a file."
+        300, ge=0, description="How long a worker retries when the artifact store cannot store or return a file."
     )
     training_seconds: float = Field(
-        60, ge=0, description="Least time between two saved states of a step's recovery; 0 saves after every epoch."
+        60, ge=0, description="Minimum time between two saved states of a step's recovery; 0 saves after every epoch."
     )
-    sweep_seconds: float = Field(10, gt=0, description="How often maintenance looks for expired leases and lost wakes.")
-    collect_seconds: float = Field(3600, gt=0, description="How often artifacts that nothing names are looked for.")
-    orphan_seconds: float = Field(86400, ge=0, description="How old such an artifact is before it is removed.")
-    orphan_dry_run: bool = Field(False, description="Only log how many would be removed.")
+    sweep_seconds: float = Field(
+        10, gt=0, description="How often maintenance looks for expired leases and lost wake-ups."
+    )
+    collect_seconds: float = Field(
+        3600, gt=0, description="How often orphaned artifacts, which no record refers to, are searched for."
+    )
+    orphan_seconds: float = Field(86400, ge=0, description="Age at which an orphaned artifact is removed.")
+    orphan_dry_run: bool = Field(False, description="Only log how many orphans would be removed.")
     restored_seconds: float = Field(
         7 * 86400,
         ge=0,
-        description="How long none is removed after the database was found to be older than the artifact store has seen: it was "
-        "restored from a backup.",
+        description="How long no orphans are removed after the database was found to be older than the artifact store's "
+        "latest record, that is, restored from a backup.",
     )
 
-    # How long things are kept; null: for ever
+    # Retention (null: kept for ever)
     open_upload_seconds: float = Field(7 * 86400, gt=0, description="How long an upload may stay incomplete.")
     upload_retention_seconds: float | None = Field(
-        None, gt=0, description="How long a complete upload is kept; longer where a living job needs it."
+        None, gt=0, description="How long a complete upload is kept; longer while an unfinished job needs it."
     )
     result_retention_seconds: float | None = Field(
-        None, gt=0, description="How long checkpoints are kept after their job has ended; its metrics stay."
+        None, gt=0, description="How long checkpoints are kept after their job has ended; its metrics remain."
     )
 
     job_retention_seconds: float | None = Field(
         365 * 86400,
         gt=0,
-        description="How long a job is kept after its end; then it goes as by DELETE, with its checkpoints.",
+        description="How long a job is kept after it has ended; it is then removed as by DELETE, with its checkpoints.",
     )
     event_retention_seconds: float | None = Field(
-        180 * 86400, gt=0, description="How long the events of a job are kept after its end."
+        180 * 86400, gt=0, description="How long the events of a job are kept after it has ended."
     )
     log_retention_seconds: float | None = Field(
-        90 * 86400, gt=0, description="How long a piece of a job's log is kept after it was written."
+        90 * 86400, gt=0, description="How long a part of a job's log is kept after it was written."
     )
     tombstone_seconds: float | None = Field(
         90 * 86400,
         gt=0,
-        description="How long what was deleted or has expired is known as such (410); then it never was (404).",
+        description="How long a deleted or expired resource returns 410; after that, 404.",
     )
-    audit_retention_seconds: float | None = Field(
-        2 * 365 * 86400, gt=0, description="How long the record of who changed what is kept."
-    )
-    idempotency_seconds: float = Field(86400, gt=0, description="How long the answer to an Idempotency-Key is kept.")
+    audit_retention_seconds: float | None = Field(2 * 365 * 86400, gt=0, description="How long the audit log is kept.")
+    idempotency_seconds: float = Field(86400, gt=0, description="How long the response to an Idempotency-Key is kept.")
 
     # Event streams
-    max_event_streams: int = Field(2000, ge=1, description="Most event streams open in one process of the service.")
-    max_event_streams_per_tenant: int = Field(200, ge=1, description="The same of one tenant.")
-    event_poll_seconds: float = Field(0.5, gt=0, description="How often the database is asked for events to stream.")
-    # Who may call (docs/deploy.md)
+    max_event_streams: int = Field(2000, ge=1, description="Maximum number of event streams per API process.")
+    max_event_streams_per_tenant: int = Field(200, ge=1, description="Maximum number of event streams per tenant.")
+    event_poll_seconds: float = Field(0.5, gt=0, description="How often streams query the database for new events.")
+    # Access (docs/deploy.md)
     auth: Literal["none", "keys"] = Field(
-        "none", description="`none`: whoever is on this machine, and nobody else. `keys`: whoever has an API key."
+        "none", description="`none`: requests from this machine only, without a key. `keys`: requests with an API key."
     )
     session_seconds: float = Field(
-        12 * 3600, gt=0, description="How long somebody who signed in on the page with a key stays so, at most."
+        12 * 3600, gt=0, description="Maximum duration of a session on the page, after signing in with a key."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="Names, as a JSON list, the service is called by beside this machine's own; `*` for any."
+        (),
+        description="Host names, as a JSON list, under which the service is called, besides those of this machine; `*` "
+        "for any.",
     )
 
     refused_keys_per_minute: int | None = Field(
-        100, ge=1, description="Most keys from one address that may be refused in a minute; null: without bound."
+        100, ge=1, description="Maximum number of rejected keys per address and minute; null: no limit."
     )
 
-    # What a tenant may use; null: without bound
-    requests_per_minute: int | None = Field(None, ge=1, description="Most requests of a tenant in a minute.")
+    # Quotas of a tenant (null: no limit)
+    requests_per_minute: int | None = Field(None, ge=1, description="Maximum number of requests per tenant and minute.")
     rate_storage: Literal["memory", "broker"] = Field(
-        "memory", description="Where requests are counted: in the API's process, or for several of them in the broker."
+        "memory",
+        description="Where requests are counted: in the memory of the API process, or, if there are several, in the "
+        "broker.",
     )
     max_stored_bytes: int | None = Field(
-        None, ge=1, description="Most bytes of a tenant's uploads, also announced ones, and checkpoints together."
+        None, ge=1, description="Maximum total size of a tenant's uploads, including declared ones, and checkpoints."
     )
-    max_waiting_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that are queued or paused.")
-    max_running_jobs: int | None = Field(None, ge=1, description="Most jobs of a tenant that run at once.")
+    max_waiting_jobs: int | None = Field(None, ge=1, description="Maximum number of queued or paused jobs per tenant.")
+    max_running_jobs: int | None = Field(None, ge=1, description="Maximum number of running jobs per tenant.")
 
-    # Who goes before whom
+    # Preemption
     preemption: Literal["off", "tenant", "all"] = Field(
         "off",
-        description="Whether a job of higher priority may have a running one hand its worker back, at its next step or saved "
-        "epoch: `tenant`, one of its own tenant; `all`, also one of a tenant that runs more jobs.",
+        description="Whether a job of higher priority can preempt a running one, at its next step or saved epoch: `tenant`, "
+        "only a job of the same tenant; `all`, also a job of a tenant that runs more jobs.",
     )
-    max_preemptions: int = Field(3, ge=1, description="How often a job hands its worker back to others at most.")
+    max_preemptions: int = Field(3, ge=1, description="How many times a job can be preempted.")
 
-    # What the operator sees
-    log_format: Literal["console", "json"] = Field("console", description="Lines of log for people, or for programs.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least urgent line that is kept."
+    # Logs and metrics
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Log format: lines for people, or JSON for programs."
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum level of log lines.")
     metrics_port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="Where the API serves metrics for Prometheus, apart from HTTP. Default: nowhere.",
+        description="Port on which the API serves metrics for Prometheus, separate from the API's own. Default: none.",
     )
-    metrics_host: str = Field("127.0.0.1", description="The address of that port; metrics need no key.")
+    metrics_host: str = Field("127.0.0.1", description="The address of the metrics port; metrics need no key.")
 
     # The engine
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine runs.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="The device that the engine runs on.")
     engine_devices: int = Field(
         1,
         ge=1,
         le=64,
-        description="GPUs that an engine computes on together, the first ones that it sees, with a process for each; without a "
-        "GPU, processes.",
+        description="Number of GPUs that an engine uses together, the first ones that it sees, with one process each; without "
+        "a GPU, the number of processes.",
     )
     engine_threads: int | None = Field(
         None,
         ge=1,
-        description="CPU threads of an engine. Default: OMP_NUM_THREADS of the worker; else the cores, or the CPU quota of the "
-        "container where that is less, divided by the engines that run on the machine when it starts. The processes of "
+        description="CPU threads of an engine. Default: OMP_NUM_THREADS of the worker; else the cores, or the container's CPU "
+        "quota if that is less, divided by the engines that run on the machine when it starts. The processes of "
         "engine_devices share them.",
     )
-    cancel_grace_seconds: float = Field(30, ge=0, description="Between TERM and KILL when an engine has to end.")
+    cancel_grace_seconds: float = Field(
+        30, ge=0, description="Time between SIGTERM and SIGKILL when an engine has to stop."
+    )
     engine_command: tuple[str, ...] = Field(
-        (sys.executable, "-m", "worker.engine"), min_length=1, description="The engine's program, as a JSON list."
+        (sys.executable, "-m", "worker.engine"),
+        min_length=1,
+        description="The command that starts the engine, as a JSON list.",
     )
     engine_user: str | None = Field(
-        None, description="Who the engine runs as, where the worker is root. Default: the worker's own user."
+        None, description="User that the engine runs as if the worker is root. Default: the worker's own user."
     )
     engine_memory_bytes: int | None = Field(
         None,
         ge=2**20,
-        description="Most memory of an engine and what it starts, the GPU's left out; beyond it the engine is ended and the job "
-        "has run out of memory. Default: nine tenths of what the machine or the container has.",
+        description="Memory limit of an engine and its child processes, without GPU memory; an engine that exceeds it is "
+        "killed, and its job counts as out of memory. Default: 90% of what the machine or the container has.",
     )
     shared_bytes: int = Field(
         4 * 2**30,
         ge=0,
-        description="Most that a worker keeps in its scratch folder of inputs and results, for later jobs of the same tenant; "
-        "0: none.",
+        description="Maximum size of inputs and results that a worker caches in its scratch folder for later jobs of the same "
+        "tenant; 0: no cache.",
     )
-    engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine may write.")
+    engine_file_bytes: int = Field(64 * 2**30, ge=2**20, description="Largest file that an engine can write.")
     engine_processes: int = Field(
         4096,
         ge=64,
-        description="Most processes and threads, together, of an engine and what it starts; beyond it the engine is ended.",
+        description="Maximum number of processes and threads of an engine and its child processes; an engine that exceeds it "
+        "is killed.",
     )
     engine_folders: tuple[Path, ...] = Field(
-        (), description="Folders beyond its scratch that an engine may read and write, as a JSON list: a shared cache."
+        (),
+        description="Folders besides its scratch folder that an engine can read and write, as a JSON list: a shared cache.",
     )
-    max_log_bytes: int = Field(4 * 2**20, ge=2**16, description="Kept of the log of an attempt, the newest part.")
+    max_log_bytes: int = Field(
+        4 * 2**20, ge=2**16, description="Size of the log kept for each attempt; the newest part is kept."
+    )
     hub_url: str = Field(
-        "https://huggingface.co", description="Where models and datasets of type `hf` are fetched from."
+        "https://huggingface.co", description="The hub from which models and datasets of type `hf` are fetched."
     )
     hub_token: SecretStr | None = Field(
         None,
-        description="Read access to private and gated repositories of the hub, sent for hub_token_repositories alone.",
+        description="Read token for private and gated hub repositories, sent only for hub_token_repositories.",
     )
     hub_token_repositories: tuple[Annotated[str, StringConstraints(pattern=REPOSITORIES)], ...] = Field(
         (),
-        description="Repositories that the token is sent for, as a JSON list: `owner/name`, or `owner/*` for all of an owner. "
-        "Whoever may submit jobs may read them.",
+        description="Repositories for which the token is sent, as a JSON list: `owner/name`, or `owner/*` for all of an "
+        "owner. Everyone who can submit jobs can read them.",
     )
-    max_model_bytes: int = Field(32 * 2**30, ge=1, description="Largest model a worker fetches, all its files.")
+    max_model_bytes: int = Field(
+        32 * 2**30, ge=1, description="Largest model that a worker fetches, all files together."
+    )
     model_buckets: str = Field(
         "{}",
         repr=False,
-        description='Buckets that a model may be named in, as JSON: `{"name": {"url": "s3://bucket/prefix", "options": {…}}}`, '
-        "with options such as aws_access_key_id, aws_secret_access_key, aws_region, aws_endpoint (docs/deploy.md).",
+        description='Buckets that models can be read from, as JSON: `{"name": {"url": "s3://bucket/prefix", "options": '
+        "{…}}}`, with options such as aws_access_key_id, aws_secret_access_key, aws_region, aws_endpoint (docs/deploy.md).",
     )
-    max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset a worker fetches.")
-    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Longest fetch of a model or dataset.")
+    max_dataset_bytes: int = Field(64 * 2**30, ge=1, description="Largest hub dataset that a worker fetches.")
+    fetch_timeout_seconds: float = Field(6 * 3600, gt=0, description="Time limit for fetching a model or dataset.")
 
-    # Calls to elsewhere
+    # Outgoing connections
     outbound_ports: tuple[int, ...] = Field(
-        (443, 8443), min_length=1, description="Ports that webhooks and the hub may be called on, as a JSON list."
+        (443, 8443), min_length=1, description="Ports that webhook and hub URLs can use, as a JSON list."
     )
     outbound_test_target: str = Field(
         "",
         pattern=r"^(127\.0\.0\.1:[0-9]{1,5})?$",
-        description="For tests only: one `127.0.0.1:port` that may be called, also without TLS.",
+        description="Only for tests: one `127.0.0.1:port` that may be called, also without TLS.",
     )
     hub_hosts: tuple[str, ...] = Field(
         ("huggingface.co", "*.huggingface.co", "*.hf.co"),
-        description="Hosts that the hub may be at and redirect to, as a JSON list; `*.` stands for every host below.",
+        description="Hosts that the hub may be at and redirect to, as a JSON list; `*.` stands for all subdomains.",
     )
 
     # Webhooks
-    max_webhooks: int = Field(20, ge=0, description="Most webhooks of a tenant.")
+    max_webhooks: int = Field(20, ge=0, description="Maximum number of webhooks per tenant.")
     webhook_seconds: float = Field(5, gt=0, description="How often maintenance looks for deliveries that are due.")
-    webhook_timeout_seconds: float = Field(15, gt=0, description="Longest call of a webhook, all of it.")
+    webhook_timeout_seconds: float = Field(15, gt=0, description="Time limit for one webhook call.")
     webhook_retry_seconds: float = Field(
-        5, ge=0, description="Wait after a delivery's first failure; four times as long after every further one."
+        5, ge=0, description="Delay after the first failure of a delivery; four times as long after each further one."
     )
-    webhook_longest_wait_seconds: float = Field(86400, gt=0, description="The longest such wait.")
-    webhook_give_up_seconds: float = Field(3 * 86400, gt=0, description="How old a delivery is when it is given up.")
+    webhook_longest_wait_seconds: float = Field(86400, gt=0, description="Maximum delay between attempts.")
+    webhook_give_up_seconds: float = Field(3 * 86400, gt=0, description="Age at which a delivery is given up.")
     webhook_disable_seconds: float = Field(
-        5 * 86400, gt=0, description="How long a webhook may fail, without one success, before it is disabled."
+        5 * 86400, gt=0, description="How long a webhook can fail without a single success before it is disabled."
     )
-    webhook_rotation_seconds: float = Field(86400, ge=0, description="How long a replaced secret still signs.")
-    webhook_log_seconds: float = Field(30 * 86400, gt=0, description="How long deliveries are kept in the log.")
+    webhook_rotation_seconds: float = Field(
+        86400, ge=0, description="How long the previous secret still signs after a rotation."
+    )
+    webhook_log_seconds: float = Field(
+        30 * 86400, gt=0, description="How long deliveries are kept in the delivery log."
+    )
 
-    # What strangers may send, and how slowly
-    receive_head_seconds: float = Field(20, gt=0, description="Longest time for the head of a request to come.")
+    # Limits on requests and uploads
+    receive_head_seconds: float = Field(20, gt=0, description="Time limit for receiving the head of a request.")
     transfer_window_seconds: float = Field(
-        30, gt=0, description="Stretches of time in which a request's body must come on, and its answer be taken."
+        30,
+        gt=0,
+        description="Time window in which a request's body must arrive at the minimum speed, and the client must "
+        "accept data of the response.",
     )
     transfer_bytes_per_second: float = Field(
-        1024, ge=0, description="Least speed of a request's body, as a mean over such a stretch."
+        1024, ge=0, description="Minimum speed of a request's body, averaged over this window."
     )
     max_file_bytes: int = Field(8 * 2**30, ge=1, description="Largest uploaded file.")
-    max_files: int = Field(256, ge=1, description="Most files of one upload.")
+    max_files: int = Field(256, ge=1, description="Maximum number of files per upload.")
     max_inspections: int = Field(
-        2, ge=1, description="Most uploaded datasets that a maintenance worker reads at once; of a tenant one."
+        2,
+        ge=1,
+        description="Maximum number of uploaded datasets that a maintenance worker checks at once; one per tenant.",
     )
     check_wait_seconds: float = Field(
-        1, ge=0, description="How long `complete` waits for a dataset to be checked before it answers 202."
+        1, ge=0, description="How long `complete` waits for a dataset's check before it returns 202."
     )
-    inspection_seconds: int = Field(900, ge=1, description="Longest reading of an uploaded dataset.")
-    inspection_memory_bytes: int = Field(4 * 2**30, ge=2**28, description="Most memory of that reading.")
-    max_dataset_rows: int = Field(10_000_000, ge=1, description="Most rows of an uploaded dataset, all its shards.")
+    inspection_seconds: int = Field(900, ge=1, description="Time limit for checking an uploaded dataset.")
+    inspection_memory_bytes: int = Field(4 * 2**30, ge=2**28, description="Memory limit for this check.")
+    max_dataset_rows: int = Field(
+        10_000_000, ge=1, description="Maximum number of rows of an uploaded dataset, over all shards."
+    )
     max_unpacked_bytes: int = Field(
-        64 * 2**30, ge=1, description="Most bytes that the columns a job reads of an uploaded dataset may unpack to."
+        64 * 2**30, ge=1, description="Maximum unpacked size of the columns of an uploaded dataset that a job reads."
     )
-    max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and uploaded JSON file.")
+    max_json_bytes: int = Field(2**20, ge=1024, description="Largest JSON request body and largest uploaded JSON file.")
 
     @classmethod
     def settings_customise_sources(

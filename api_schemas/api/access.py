@@ -13,10 +13,10 @@ class KeyRequest(StrictModel):
     """`POST /v1/keys`."""
 
     name: Name | None = None
-    """For people: who or what uses it."""
+    """A label for people: who or what uses the key."""
     scopes: tuple[KeyScope, ...] = Field(min_length=1, max_length=len(KeyScope))
     expires_at: AwareDatetime | None = None
-    """Null: until it is revoked."""
+    """Null if the key is valid until it is revoked."""
 
 
 class KeyResource(FrozenModel):
@@ -24,33 +24,33 @@ class KeyResource(FrozenModel):
 
     id: str
     prefix: str
-    """How its token begins, to recognise it by."""
+    """The first characters of the token, to identify the key."""
     name: str | None
     scopes: tuple[KeyScope, ...]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
-    """To the minute; null where it never was."""
+    """Accurate to a minute; null if the key was never used."""
 
 
 class NewKey(KeyResource):
-    """A key that was just made."""
+    """A new key."""
 
     token: str
-    """What to send as `Authorization: Bearer …`. It is shown this once and kept nowhere."""
+    """The token to send as `Authorization: Bearer …`. It is returned only here and is not stored."""
 
 
 class AuditEntry(FrozenModel):
-    """Somebody changed something, or was kept from it."""
+    """One change, or an attempt that was denied."""
 
     id: str
     created_at: datetime
     key_id: str | None
-    """Null for the operator's own commands, and where the service runs without keys."""
+    """Null for commands of the operator, and if the service runs without keys."""
     action: str
     """The operation id of the call."""
     object_id: str | None
     outcome: AuditOutcome
     request_id: str | None
-    """As `X-Request-ID` of the answer and in the log."""
+    """As in the `X-Request-ID` header of the response and in the log."""

@@ -29,7 +29,7 @@ class Page(FrozenModel, Generic[T]):
 
 
 class DeclaredFile(StrictModel):
-    """A file the client is going to upload."""
+    """A file that the client will upload."""
 
     name: FileName
     size: int = Field(ge=0)
@@ -37,13 +37,13 @@ class DeclaredFile(StrictModel):
 
 
 class DeclaredModelFile(DeclaredFile):
-    """A file of a model's folder, by its path there."""
+    """A file of a model, named by its path in the model's folder."""
 
     name: FolderFileName
 
 
 class UploadRequest(StrictModel):
-    """`POST /v1/datasets`: what will follow, file by file."""
+    """`POST /v1/datasets`: the files that will be uploaded."""
 
     name: Name | None = None
     files: tuple[DeclaredFile, ...] = Field(min_length=1)
@@ -51,14 +51,15 @@ class UploadRequest(StrictModel):
 
 
 class ModelUploadRequest(UploadRequest):
-    """`POST /v1/models`: the files of a folder. What no checkpoint needs is left out; the answer's `files` are to follow."""
+    """`POST /v1/models`: the files of a folder. Files that no checkpoint needs are skipped; upload those in `files` of the
+    response."""
 
     files: tuple[DeclaredModelFile, ...] = Field(min_length=1)
     """At most as many as `max_files` of `GET /v1/limits`."""
 
 
 class DatasetCompletion(StrictModel):
-    """Body of `POST /v1/datasets/{id}/complete`; may be left out where columns have their usual names."""
+    """Body of `POST /v1/datasets/{id}/complete`; optional if the columns have their usual names."""
 
     columns: Columns = Columns()
 
@@ -71,11 +72,11 @@ class UploadedFile(FrozenModel):
 
 
 class ResumableFile(FrozenModel):
-    """A declared file that comes in pieces: `offset` of its `size` bytes are kept."""
+    """A declared file that is uploaded in pieces: the server has `offset` of its `size` bytes."""
 
     id: str
     upload: str
-    """The model or dataset it is a file of."""
+    """The model or dataset that the file belongs to."""
     name: str
     size: int
     offset: int
@@ -83,7 +84,7 @@ class ResumableFile(FrozenModel):
 
 
 class ModelLayout(FrozenModel):
-    """What `complete` found in the checkpoint's config and safetensors header."""
+    """What `complete` read from the checkpoint's config and safetensors headers."""
 
     family: str
     architecture: str
@@ -97,16 +98,16 @@ class ModelLayout(FrozenModel):
     feed_forward_parameters: int = 0
     total_parameters: int
     flops: int
-    """Of one input: an image or spectrogram of the model's size, five seconds of a waveform, a text of 128 tokens, a question
-    with its context of 384."""
+    """For one input: an image or spectrogram of the model's size, five seconds of a waveform, a text of 128 tokens, or a
+    question with its context of 384 tokens."""
     weight_bytes: int
     max_sparsity: dict[Granularity, float]
-    """The most each granularity can remove with one head and one channel kept."""
+    """The largest share that each granularity can remove while one head and one channel remain."""
     pooling: tuple[str, ...] = ()
-    """How a text's tokens become its embedding, as the folder of sentence-transformers says it; several are put one after the
-    other. Empty where it says nothing: the mean."""
+    """How the tokens of a text are pooled into its embedding, as configured in the sentence-transformers folder; several
+    results are concatenated. Empty if nothing is configured: the mean."""
     dense: tuple[int, ...] = ()
-    """How wide the embedding is after each Dense module that follows the pooling."""
+    """The width of the embedding after each Dense module that follows the pooling."""
 
 
 class ModelResource(FrozenModel):
@@ -115,14 +116,14 @@ class ModelResource(FrozenModel):
     state: UploadState
     created_at: datetime
     expires_at: datetime | None = None
-    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
-    not ended needs it. Null: never."""
+    """When it expires: an open upload if it is not completed, a ready one by the server's settings unless an unfinished job
+    needs it. Null if never."""
     files: tuple[UploadedFile, ...]
     layout: ModelLayout | None = None
     """Null until `complete`."""
     warnings: tuple[JobWarning, ...] = ()
-    """Which declared files are left out, and once complete what is not used and what cannot be had for it: the model is taken all
-    the same."""
+    """Which declared files are skipped and, once complete, which files or settings are ignored and what the model does not
+    support. The model is accepted nevertheless."""
 
 
 class JobError(FrozenModel):
@@ -137,75 +138,78 @@ class JobError(FrozenModel):
 
 
 class LabelColumn(FrozenModel):
-    """A column that a job may name in `columns.label`."""
+    """A column that a job can name in `columns.label`."""
 
     labels: dict[str, tuple[str, ...]]
-    """By split, the names in use: some hundred of them at most."""
+    """The label names in use, by split; about a hundred at most."""
     complete: bool
-    """Whether these are all."""
+    """Whether `labels` lists all of them."""
     unusable: dict[str, str] = Field(default_factory=dict)
-    """By split, what is wrong with the first row whose value is no label."""
+    """By split, the error in the first row whose value is not a label."""
     unlabelled: tuple[str, ...] = ()
-    """Splits without a label in any row: null, empty or -1 everywhere, or no such column. Where labels are needed they are left
-    out."""
+    """Splits in which no row has a label: all values are null, empty or -1, or the column is missing. Jobs that need labels
+    skip them."""
     highest_id: int | None = None
-    """Of a ClassLabel, the highest id in use, as far as it was looked at."""
+    """For a ClassLabel, the highest id in use among the rows that were read."""
     repeated: tuple[str, ...] = ()
-    """Names in use that a ClassLabel gives to several ids."""
+    """Names in use that the ClassLabel assigns to several ids."""
     names_sha256: str | None = None
-    """Where a ClassLabel gives a name to several ids, of its whole list as JSON: a checkpoint with the same list counts alike."""
+    """If a ClassLabel assigns a name to several ids: the SHA-256 of its whole list of names as JSON. A checkpoint with the same
+    list uses the same numbers."""
     context: str | None = None
-    """Of answers to questions, the column of the texts in which they were looked for; null for labels."""
+    """For answers to questions, the text column in which they were looked up; null for labels."""
 
 
 class BlankTexts(FrozenModel):
-    """Rows of a split without a text."""
+    """Rows of a split that have no text."""
 
     rows: int
-    """Null, empty or of white space alone: left out where a checkpoint needs no labels."""
+    """Rows whose text is null, empty or only white space. Jobs that need no labels skip them."""
     missing: int | None = None
-    """The first that is null or empty, by its number from 0. Where labels are needed it is refused."""
+    """Index of the first row whose text is null or empty, from 0. If there is one, jobs that need labels are rejected."""
 
 
 class DatasetContents(FrozenModel):
     """What `complete` found in the shards."""
 
     rows: dict[str, int]
-    """By split."""
+    """Number of rows by split."""
     modality: Modality = Modality.AUDIO
-    """What `input_column` holds."""
+    """The type of data in `input_column`."""
     labels: tuple[str, ...]
-    """Names in use in `label_column`; none where there is no such column, or where it holds texts that were spoken."""
+    """Label names in use in `label_column`; empty if there is no such column or if it contains transcripts."""
     multi_label: bool
     columns: tuple[str, ...]
     kinds: dict[str, ColumnKind] = Field(default_factory=dict)
-    """By column. A job may use others than the two that were inspected."""
+    """Type by column. A job can use other columns than the two that were checked."""
     differing: dict[str, str] = Field(default_factory=dict)
-    """By column, why it cannot be read: it has several types or label names, or is not in all shards of a split."""
+    """Columns that cannot be used, with the reason: different types or label names, or missing in some shards of a split."""
     lacking: dict[str, str] = Field(default_factory=dict)
-    """By column, which shards are without it, where whole splits are. It cannot be an input; as labels those splits have none."""
+    """Columns that are missing in whole splits, with the shards that lack them. They cannot be inputs; as labels, those splits
+    have none."""
     input_column: str
     pair_column: str | None = None
-    """The second text of every row, where texts are read in pairs."""
+    """The second text of every row, if the rows are pairs of texts."""
     label_column: str | None
-    """Null where there is neither a label column nor a transcript: data for checkpoints that give embeddings."""
+    """Null if there is neither a label column nor a transcript, as in data for embedding models."""
     label_error: JobError | None = None
-    """What is wrong with `label_column`, where nobody named it: raised when a job is submitted that reads it. Null of what was
-    completed before, which would have been refused."""
+    """What is wrong with `label_column` if it was chosen automatically; jobs that read it are rejected with this error. Null for
+    datasets completed by earlier versions, which would have rejected them."""
     label_columns: dict[str, LabelColumn] = Field(default_factory=dict)
-    """By name, `label_column` and others of texts or ClassLabel, sixteen at most. None of what was completed by version 1.0.
-    Beside them columns of answers to questions, four at most."""
+    """`label_column` and other text or ClassLabel columns by name, sixteen at most, and columns of answers to questions, four
+    at most. Empty for datasets completed by version 1.0."""
     shared_rows: dict[str, dict[str, int]] | None = None
-    """How many rows have an input that another split has, too: `shared_rows.test.train` of those of test are also in train, and
-    `shared_rows.train.train` of train's repeat an earlier one; none where it is not named. Null where they were not compared."""
+    """How many rows have an input that also occurs in another split: `shared_rows.test.train` rows of test also occur in train,
+    and `shared_rows.train.train` rows of train repeat an earlier one. Missing entries are 0. Null if the splits were not
+    compared."""
     seconds: float
     """Total duration of the audio."""
     sampling_rates: tuple[int, ...]
     clip_flaws: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """By split, how many clips end before their headers say (`clips_cut_short`), and of how many the channels cancel out when
-    they are averaged (`clips_cancelled`); none where it is not named."""
+    """By split, the number of clips that end earlier than their headers say (`clips_cut_short`) and of clips whose channels
+    cancel out when averaged (`clips_cancelled`). Missing entries are 0."""
     blank_texts: dict[str, BlankTexts] = Field(default_factory=dict)
-    """By split, how many of `rows` have no text in `input_column`, or in one of the two; none where it is not named."""
+    """By split, how many of `rows` have no text in `input_column`, or in one column of the pair. Missing splits have none."""
 
     @property
     def column_kinds(self) -> dict[str, ColumnKind]:
@@ -220,19 +224,19 @@ class DatasetResource(FrozenModel):
     state: UploadState
     created_at: datetime
     expires_at: datetime | None = None
-    """When it goes by itself: an open one that is not completed, a ready one by the server's settings unless a job that has
-    not ended needs it. Null: never."""
+    """When it expires: an open upload if it is not completed, a ready one by the server's settings unless an unfinished job
+    needs it. Null if never."""
     files: tuple[UploadedFile, ...]
     contents: DatasetContents | None = None
     """Null until it is `ready`."""
     error: JobError | None = None
-    """Of an `open` one that was completed: what is wrong with it. Send its files again, or complete it with other columns."""
+    """For an `open` dataset that failed its check: the reason. Upload its files again, or complete it with other columns."""
     warnings: tuple[JobWarning, ...] = ()
-    """What is wrong with a ready one for some jobs: `label_column`, those that read labels."""
+    """Problems of a ready dataset that affect some jobs: those of `label_column` affect jobs that read labels."""
 
 
 class JobProgress(FrozenModel):
-    """Where a running job is. `done` of `total` count samples of the phase; `fraction` is of the whole job."""
+    """Progress of a running job. `done` of `total` counts the samples of the phase; `fraction` is of the whole job."""
 
     phase: Phase
     step: int
@@ -247,39 +251,39 @@ class JobResource(FrozenModel):
     id: str
     name: str | None
     sweep_id: str | None = None
-    """The sweep that it is of; null for one that was submitted by itself."""
+    """The sweep that the job belongs to; null for a job submitted on its own."""
     state: JobState
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     request: JobRequest
     attempts: int
-    """How often a worker has claimed the job."""
+    """How many times a worker has claimed the job."""
     ran_seconds: float = 0.0
-    """How long workers have run it, its attempts added up; counts against `limits.max_runtime`."""
+    """Total time that workers have run the job, over all attempts; counts towards `limits.max_runtime`."""
     pause_requested: bool = False
-    """The job is to be paused after the step that runs."""
+    """The job will pause after the current step."""
     preempt_requested: bool = False
-    """The job is to hand its worker to one of higher priority after the step that runs, or the next saved epoch."""
+    """The job will hand its worker to a job of higher priority after the current step or the next saved epoch."""
     preemptions: int = 0
-    """How often it has done so; each time it went on from there later."""
+    """How many times it has done so. Each time it continued later from that point."""
     queue_position: int | None = None
-    """How many jobs a free worker would take before this one is its, itself included: 1 is the next. Null where the job does
-    not wait, or waits for its time after an unplanned end."""
+    """Position in the queue; 1 is the next job that a free worker claims. Null if the job is not queued, or is waiting to be
+    retried after an unplanned end."""
     waiting_reason: str | None = None
-    """Why no worker that lives now would take a queued job, however long it waits: `needs 22 GiB on a GPU; the largest worker has
-    16`. It begins once one comes that can hold it. Or why one that ran waits again: it handed its worker to a job of higher
-    priority, and goes on when its turn comes."""
+    """Why no live worker can run a queued job, however long it waits: `needs 22 GiB on a GPU; the largest worker has 16`. The
+    job starts once a suitable worker appears. Or why a job that ran is queued again: it handed its worker to a job of higher
+    priority, and continues when its turn comes."""
     expires_at: datetime | None = None
-    """When the checkpoints of a job that has ended go by themselves; its metrics stay. Null: never."""
+    """When the checkpoints of a finished job expire; its metrics are kept. Null if never."""
     progress: JobProgress | None
     warnings: tuple[JobWarning, ...] = ()
-    """What is wrong with its inputs and does not stop it: known at submission, or found by the worker."""
+    """Problems of the inputs that do not stop the job: known at submission, or found by the worker."""
     data: DataSummary | None
     metrics: tuple[StepMetrics, ...]
     """One entry for step 0 (the original model) and for every committed step."""
     result: JobResult | None
-    """Which step to take and how it does on test, once the job has succeeded. Every step can be downloaded."""
+    """Which step to take and its test scores, once the job has succeeded. Every step can be downloaded."""
     error: JobError | None
 
 
@@ -296,7 +300,7 @@ class CheckpointResource(FrozenModel):
     step: int
     created_at: datetime
     expires_at: datetime | None = None
-    """When its files go by themselves. Null: not while the job goes on, or never."""
+    """When its files expire. Null while the job is unfinished, or if never."""
     metrics: StepMetrics
     files: tuple[CheckpointFile, ...]
     archive_url: str
@@ -304,21 +308,21 @@ class CheckpointResource(FrozenModel):
 
 class Quota(FrozenModel):
     limit: int | None
-    """Null: without bound."""
+    """Null if unlimited."""
     used: int | None
-    """Null where it is not counted."""
+    """Null if usage is not counted."""
 
 
 class Quotas(FrozenModel):
-    """Of the tenant of the key that asks."""
+    """Quotas of the key's tenant."""
 
     requests_per_minute: Quota
     stored_bytes: Quota
-    """Uploads, announced ones included, and checkpoints."""
+    """Uploads, including declared ones, and checkpoints."""
     waiting_jobs: Quota
-    """Queued or paused."""
+    """Jobs that are queued or paused."""
     running_jobs: Quota
-    """Over the limit jobs are not refused: they wait."""
+    """Jobs over this limit are not rejected; they wait."""
 
 
 class Limits(FrozenModel):
@@ -332,9 +336,9 @@ class Limits(FrozenModel):
     families: tuple[str, ...]
     quotas: Quotas
     model_buckets: tuple[str, ...]
-    """Names that a model reference of type `s3` may give."""
+    """Bucket names that a model reference of type `s3` can use."""
     scopes: tuple[KeyScope, ...]
-    """What the key that asks allows; all where the service runs without keys."""
+    """The scopes of the calling key; all scopes if the service runs without keys."""
 
 
 class Health(FrozenModel):

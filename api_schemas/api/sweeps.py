@@ -17,7 +17,7 @@ class PlannedJob(FrozenModel):
 
     label: str
     changes: dict[str, Any]
-    """Beside `base`, fields of its request."""
+    """Fields of its request in addition to `base`."""
 
 
 class SweepPlan(FrozenModel):
@@ -34,15 +34,15 @@ class SweepResource(FrozenModel):
     id: str
     name: str | None
     state: SweepState
-    """`queued`, `running`, `paused` or `ended`, as its jobs say."""
+    """`queued`, `running`, `paused` or `ended`; derived from its jobs."""
     created_at: datetime
     max_parallel: int | None
     jobs: dict[JobState, int]
-    """How many of its jobs are in each state; states without any are left out, and so are jobs that are gone."""
+    """Number of jobs in each state; states without jobs and deleted jobs are omitted."""
 
 
 class SweepOriginal(FrozenModel):
-    """The model as it came, as the first of the jobs measured it."""
+    """The original model, as measured by the first of the jobs."""
 
     size: Size
     validation: Scores
@@ -51,22 +51,22 @@ class SweepOriginal(FrozenModel):
 
 
 class SweepRow(FrozenModel):
-    """One job of a sweep, and what it came to. What it came to is null until it has succeeded."""
+    """One job of a sweep and its results, which are null until it has succeeded."""
 
     index: int
-    """Its place, from 0."""
+    """The job's position in the sweep, from 0."""
     label: str
-    """The spec's `name`, or what it differs in."""
+    """The spec's `name`, or how the job differs from the others."""
     changes: dict[str, Any]
     job: str
-    """`GET /v1/jobs/{id}` has all of it."""
+    """The job's id; `GET /v1/jobs/{id}` returns all of it."""
     state: JobState
     deleted: bool = False
-    """Nothing is left of the job but this."""
+    """The job was deleted; only this row is left."""
     step: int | None = None
-    """The step that is the job's result, which the rest of the row is of; 0 is the original."""
+    """The step that is the job's result, described by the rest of the row; 0 is the original."""
     achieved_sparsity: float | None = None
-    """Share of the attention parameters that is gone."""
+    """Share of the attention parameters that was removed."""
     size: Size | None = None
     validation: Scores | None = None
     test: Scores | None = None
@@ -75,25 +75,26 @@ class SweepRow(FrozenModel):
 
 
 class SweepFronts(FrozenModel):
-    """By cost, the jobs that no other job beats: none has as good a metric on validation for less, or a better one for as little.
+    """The Pareto-optimal jobs by cost: no other job has as good a validation metric at a lower cost, or a better one at the
+    same cost.
 
-    Identifiers, the cheapest first. Validation decides and test is reported, as everywhere.
+    Job ids, cheapest first. Selection uses validation scores; test scores are only reported.
     """
 
     parameters: tuple[str, ...] = ()
     flops: tuple[str, ...] = ()
     latency: tuple[str, ...] = ()
-    """By the paired speed-up at the first batch size, which a busy machine does not change; a job whose speed-up the noise covers
-    counts as fast as the original."""
+    """By the paired speed-up at the first batch size, which does not depend on how busy the machine is. A job whose speed-up is
+    within the noise is ranked as equal to the original."""
 
 
 class SweepDetail(SweepResource):
-    """A sweep with its table."""
+    """A sweep with its table of results."""
 
     model: ModelReference
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
     metric: str | None = None
-    """Which number of `validation` the fronts compare by: `accuracy`, `WER`, …; null before the first job has succeeded."""
+    """The metric of `validation` used for the fronts: `accuracy`, `WER`, …; null before the first job has succeeded."""
     original: SweepOriginal | None = None
     rows: tuple[SweepRow, ...]
     fronts: SweepFronts

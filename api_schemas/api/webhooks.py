@@ -11,7 +11,7 @@ from api_schemas.enums import JobState
 
 
 class WebhookEvent(StrEnum):
-    """What a webhook can be told of."""
+    """Events that a webhook can receive."""
 
     JOB_SUCCEEDED = "job.succeeded"
     JOB_FAILED = "job.failed"
@@ -51,8 +51,8 @@ Address = Annotated[
     Field(
         min_length=1,
         max_length=2048,
-        description="An https URL on the public internet, on a port that the server calls. It is called by POST; redirects "
-        "are not followed.",
+        description="An https URL on the public internet, on a port that the server may call. The server sends POST requests "
+        "and does not follow redirects.",
         examples=["https://hooks.example.com/secateur"],
     ),
 ]
@@ -62,15 +62,17 @@ class WebhookRequest(StrictModel):
     """`POST /v1/webhooks`."""
 
     url: Address
-    events: Events = Field(tuple(WebhookEvent), description="Which events are sent. Default: all.")
+    events: Events = Field(tuple(WebhookEvent), description="The events to send. Default: all.")
 
 
 class WebhookUpdate(StrictModel):
-    """`PATCH /v1/webhooks/{id}`: what is left out or null stays."""
+    """`PATCH /v1/webhooks/{id}`: fields that are missing or null do not change."""
 
     url: Address | None = None
     events: Events | None = None
-    enabled: bool | None = Field(None, description="true also clears `disabled_reason`; false fails what still waits.")
+    enabled: bool | None = Field(
+        None, description="true also clears `disabled_reason`; false marks pending deliveries as failed."
+    )
 
 
 class WebhookResource(FrozenModel):
@@ -79,50 +81,50 @@ class WebhookResource(FrozenModel):
     events: tuple[WebhookEvent, ...]
     enabled: bool
     disabled_reason: str | None
-    """Why the server stopped calling it; null where it did not."""
+    """Why the server disabled the webhook; null if it did not."""
     failing_since: datetime | None
-    """Since when no delivery has succeeded; null where the last one did."""
+    """Since when no delivery has succeeded; null if the last one succeeded."""
     previous_secret_until: datetime | None
-    """Until when deliveries are also signed with the secret before the last rotation."""
+    """Until when deliveries are also signed with the previous secret."""
     created_at: datetime
 
 
 class WebhookSecret(WebhookResource):
-    """The only two answers with the secret: of creating and of rotating."""
+    """A webhook with its secret, returned only on creation and rotation."""
 
     secret: str
     """`whsec_` and 32 bytes in base64. It is not shown again."""
 
 
 class DeliveryResource(FrozenModel):
-    """One event on its way to one webhook."""
+    """The delivery of one event to one webhook."""
 
     id: str
     message_id: str
-    """`webhook-id` of the call: the same for every try and every redelivery of one event."""
+    """The `webhook-id` header of the call: the same for all attempts and redeliveries of an event."""
     type: str
     state: DeliveryState
     attempts: int
     created_at: datetime
     next_attempt_at: datetime | None
-    """Null once it is delivered or given up."""
+    """Null once the event is delivered or given up."""
     delivered_at: datetime | None
     last_status: int | None
-    """HTTP status of the last try; null where there was no answer."""
+    """HTTP status of the last attempt; null if there was no response."""
     last_error: str | None
     last_latency_seconds: float | None
     body: str
-    """What is sent, to the byte: a WebhookMessage."""
+    """The exact body that is sent: a WebhookMessage."""
 
 
 class JobNews(FrozenModel):
-    """`data` of an event about a job: little, since the addresses have the rest."""
+    """`data` of an event about a job. It is short; the URLs lead to the rest."""
 
     id: str
     name: str | None
     state: JobState
     step: int | None = None
-    """The finished step; of `job.step_finished` only."""
+    """The finished step; only for `job.step_finished`."""
     url: str
     """Path of the job on this server."""
     checkpoints_url: str
@@ -135,9 +137,9 @@ class WebhookNews(FrozenModel):
 
 
 class WebhookMessage(FrozenModel):
-    """The body of a call."""
+    """The body of a webhook call."""
 
     type: WebhookEvent | Literal["webhook.ping"]
     timestamp: datetime
-    """When it happened."""
+    """When the event happened."""
     data: JobNews | WebhookNews

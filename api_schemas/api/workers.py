@@ -10,24 +10,25 @@ class WorkerResource(FrozenModel):
     """A process that runs jobs, one at a time."""
 
     id: str
-    """Of the process; a worker that is started again has another."""
+    """Id of the process; it changes when the worker restarts."""
     name: str
-    """SECATEUR_WORKER_NAME, the same after every restart; else the host."""
+    """SECATEUR_WORKER_NAME, which stays the same after a restart, or else the host name."""
     host: str
     device: DeviceKind | None
-    """Where its engines compute. Null: it could not tell, and is given any job."""
+    """Where its engines run. Null if the worker could not detect it; such a worker is given any job."""
     device_name: str | None
-    """Of a GPU."""
+    """Name of the GPU."""
     device_memory_bytes: int | None
-    """Of a GPU."""
+    """Memory of the GPU."""
     host_memory_bytes: int
-    """Of the host, as much as an engine may take."""
+    """Memory of the host that an engine can use."""
     started_at: datetime
     seen_at: datetime
     """When it last announced itself."""
     alive: bool
-    """False where it has not announced itself for longer than a lease: it does not count, and goes from this list by itself."""
+    """False if it has not announced itself for longer than a lease. Such a worker no longer counts, and is removed from the
+    list automatically."""
     busy: bool
-    """It runs a job."""
+    """Whether it is running a job."""
     job: str | None
-    """Which one; null where it is idle, or the job is another tenant's."""
+    """The job it is running; null if it is idle or if the job belongs to another tenant."""

@@ -9,58 +9,57 @@ from api_schemas.spec.job import JobRequest
 
 
 class EstimatedStep(FrozenModel):
-    """The model after a step; step 0 is the original, which is counted and not estimated."""
+    """The model after a step. Step 0 is the original, whose numbers are counted, not estimated."""
 
     step: int
     requested: float
-    """Share of the target's own unit that is to be gone."""
+    """Share to be removed, in the unit of the target."""
     attention_sparsity: float
     ffn_sparsity: float
     attention_parameters: int
     feed_forward_parameters: int
     total_parameters: int
     flops: int
-    """Of one input, as in the model's own `layout.flops`."""
+    """For one input, as in `layout.flops` of the model."""
     weight_bytes: int
     file_bytes: int
-    """Of the safetensors files: the weights and their headers."""
+    """Size of the safetensors files: weights and headers."""
 
 
 class JobEstimate(FrozenModel):
-    """Counted from config, header and spec; time and memory from finished jobs of the same family."""
+    """Sizes are computed from config, header and spec; time and memory come from finished jobs of the same family."""
 
     steps: tuple[EstimatedStep, ...]
-    """Where the target is a bound on the drop, the original and the smallest model that the spec can make of it: the result lies
-    between the two."""
+    """For a target with `max_drop`: the original and the smallest model that the spec allows; the result lies between them."""
     seconds: float | None
-    """From a worker's claim to the end of the job; waiting in the queue is not counted. Null: see `reason`."""
+    """From a worker's claim to the end of the job, without time in the queue. Null: see `reason`."""
     seconds_range: tuple[float, float] | None = None
-    """Where the target is a bound on the drop, whose search ends sooner or later: least and most, of which `seconds` is the
-    case that every cut is tried and the first is confirmed. Null for other targets, and where `seconds` is."""
+    """For a target with `max_drop`, whose search may take more or fewer cuts: the minimum and the maximum. `seconds` is for a
+    search that tries every cut and confirms the first. Null for other targets, and if `seconds` is null."""
     phase_seconds: dict[Phase, float] = Field(default_factory=dict)
-    """The same by phase; what is left is inputs fetched, the engine started, files stored."""
+    """The same by phase; the rest is fetching inputs, starting the engine and storing files."""
     host_memory_bytes: int | None
-    """Most of the engine's process. Null: see `reason`."""
+    """Peak memory of the engine's process. Null: see `reason`."""
     device_memory_bytes: int | None
-    """Most on the GPU. Null on a CPU, and see `reason`."""
+    """Peak memory on the GPU. Null on a CPU; otherwise see `reason`."""
     device: str | None
-    """Of the finished jobs that time and memory are taken from."""
+    """Device of the finished jobs that time and memory are based on."""
     jobs_observed: int
-    """How many these are."""
+    """Number of these jobs."""
     reason: str | None
     """Why time or memory are not known yet."""
     notes: tuple[str, ...] = ()
-    """What else to know of these numbers."""
+    """Remarks about these numbers."""
     warnings: tuple[JobWarning, ...] = ()
-    """Those that the job would have."""
+    """Warnings that the job would have."""
 
 
 class JobPreview(FrozenModel):
-    """`validate_only`: what would run. Nothing was stored."""
+    """`validate_only`: the job that would run. Nothing was stored."""
 
     request: JobRequest
-    """With every default and the preset filled in."""
+    """The request with the preset and all defaults filled in."""
     estimate: JobEstimate | None
-    """Null for a model of the hub, which is not known before a worker has fetched it."""
+    """Null for a hub model, which is unknown until a worker has fetched it."""
     warnings: tuple[JobWarning, ...] = ()
-    """Those that the job would have."""
+    """Warnings that the job would have."""

@@ -17,20 +17,20 @@ class Started(FrozenModel):
     type: Literal["started"] = "started"
     device: str
     threads: int
-    """Of each of its processes."""
+    """Threads of each of its processes."""
     processes: int = 1
     steps: int
     resumed_from: int | None = None
     versions: dict[str, str]
     family: str | None = None
     memory: Memory | None = None
-    """Before the model is read."""
+    """Memory before the model is read."""
     tensor_bytes: int | None = None
-    """What the memory above that grows with: copies of the weights, and the activations of a batch."""
+    """Memory use beyond `memory` grows with this: bytes of copies of the weights and of a batch's activations."""
 
 
 class DataReady(FrozenModel):
-    """The dataset is read, its labels matched and its features computed."""
+    """The dataset has been read, its labels matched and its features computed."""
 
     type: Literal["data"] = "data"
     data: DataSummary
@@ -44,7 +44,7 @@ class PhaseChanged(FrozenModel):
 
 
 class Progress(FrozenModel):
-    """At most twice a second. `fraction` is of the whole job, in [0, 1]."""
+    """Sent at most twice a second. `fraction` is of the whole job, in [0, 1]."""
 
     type: Literal["progress"] = "progress"
     phase: Phase
@@ -67,12 +67,12 @@ class Loss(FrozenModel):
 
 
 class TrainingSaved(FrozenModel):
-    """A long recovery can go on from here: `file`, relative to the output folder, is complete and flushed to disk."""
+    """A long recovery can continue from here: `file`, relative to the output folder, is complete and flushed to disk."""
 
     type: Literal["training"] = "training"
     step: int
     epoch: int
-    """Epochs of the step's recovery that are done."""
+    """Completed epochs of the step's recovery."""
     epochs: int
     file: str
 
@@ -94,7 +94,7 @@ class Warned(FrozenModel):
 
 
 class Failed(FrozenModel):
-    """The engine ends without a result. `traceback` is for the log, never for a client."""
+    """The engine ended without a result. `traceback` is written to the log and never sent to clients."""
 
     type: Literal["failed"] = "failed"
     code: ErrorCode
@@ -104,7 +104,7 @@ class Failed(FrozenModel):
 
 
 class Finished(FrozenModel):
-    """All steps are done, or `stop` ended the job. `steps` counts those taken, the original left out."""
+    """All steps are done, or `stop` ended the job. `steps` is the number of steps taken, without the original."""
 
     type: Literal["finished"] = "finished"
     steps: int
@@ -119,7 +119,7 @@ ENGINE_EVENT: TypeAdapter[EngineEvent] = TypeAdapter(EngineEvent)
 
 
 class StateChanged(FrozenModel):
-    """Written by the service and the worker at every transition of the job."""
+    """Written by the service and the worker at every state transition of the job."""
 
     type: Literal["state"] = "state"
     state: JobState
@@ -144,7 +144,7 @@ JOB_EVENT_BODY: TypeAdapter[JobEventBody] = TypeAdapter(JobEventBody)
 
 
 class JobEvent(FrozenModel):
-    """An event as the API returns it. `seq` rises by one a job and is the SSE event id."""
+    """An event as returned by the API. `seq` increases by one within a job and is the SSE event id."""
 
     seq: int
     created_at: datetime

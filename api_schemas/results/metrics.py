@@ -28,47 +28,47 @@ class Headline(NamedTuple):
 
 
 class Scores(FrozenModel):
-    """One split. Which fields are set depends on what the model answers with."""
+    """Scores on one split. Which fields are set depends on the model's task."""
 
     samples: int
-    """Of question answering, questions; of a causal language model, blocks of texts; everywhere else what one row is."""
+    """Number of samples: questions for question answering, blocks of text for a causal language model, otherwise rows."""
     cross_entropy: float | None = None
-    """The task's loss in nats, mean over samples: of a label's class, of a token's (mean over a sample's tokens), of a
-    transcript by CTC (a label id), of a masked word (mean over a sample's), of a next token (mean over a block's), of an
-    answer's first and last token (mean of the two, then over windows). Null for embeddings and hidden states, which have no
-    labels."""
+    """The task's loss in nats, mean over samples: per label, per token (mean over a sample's tokens), per transcript for CTC
+    (per label id), per masked word (mean over a sample's), per next token (mean over a block's), or for the first and last
+    token of an answer (mean of the two, then over windows). Null for embeddings and hidden states, which have no labels."""
     accuracy: float | None = None
-    """One label a sample."""
+    """For one label per sample."""
     mean_average_precision: float | None = None
-    """Several labels a sample; null where no sample has one."""
+    """For several labels per sample; null if no sample has a label."""
     token_accuracy: float | None = None
-    """A label a token: share of the labelled tokens of the whole split."""
+    """For a label per token: share of all labelled tokens of the split that are correct."""
     macro_f1: float | None = None
-    """Beside it: F1 by class, the mean over the classes that were given or wanted somewhere."""
+    """For a label per token: F1 by class, averaged over the classes that occur in the labels or the predictions."""
     word_error_rate: float | None = None
-    """A text: edits of words over words wanted, on the whole split; may exceed 1."""
+    """For texts: word edits divided by reference words over the whole split; can exceed 1."""
     character_error_rate: float | None = None
     masked_accuracy: float | None = None
-    """Masked words: share of the masked tokens of the whole split whose likeliest word is the one that stood there."""
+    """For masked words: share of all masked tokens of the split for which the most likely word is the original one."""
     next_token_accuracy: float | None = None
-    """Causal language models: share of the tokens of the whole split, without the first of each block, that were the likeliest
-    given those before them."""
+    """For causal language models: share of the split's tokens, except the first of each block, that were the most likely ones
+    given the tokens before them."""
     perplexity: float | None = None
-    """Beside it, and beside `masked_accuracy`: exp of the mean cross entropy over all tokens of the split that were asked for."""
+    """For masked words and causal language models: exp of the mean cross entropy over all predicted tokens of the split."""
     f1: float | None = None
-    """Question answering: of the words of an answer and of the wanted one that is most like it, mean over questions, as SQuAD's
-    official script counts it."""
+    """For question answering: F1 over the words of the answer and of the closest reference answer, mean over questions,
+    computed as in SQuAD's official script."""
     exact_match: float | None = None
-    """Beside it: share of the questions whose answer is a wanted one, apart from case, punctuation, articles and white space."""
+    """For question answering: share of the questions whose answer equals a reference answer, ignoring case, punctuation,
+    articles and white space."""
     cosine_similarity: float | None = None
-    """An embedding: with the original model's embedding of the same sample, mean over samples. Of the original, 1. Hidden states:
-    of every token's, mean over a sample's tokens, then over samples."""
+    """For embeddings: cosine similarity to the original model's embedding of the same sample, mean over samples; 1 for the
+    original. For hidden states: of every token's state, mean over a sample's tokens, then over samples."""
     similarity_correlation: float | None = None
-    """Beside it: Spearman's rank correlation of the similarities between samples, this model's with the original's, over pairs
+    """For embeddings: Spearman's rank correlation between this model's and the original's similarities of samples, over pairs
     of at most a thousand samples."""
     explained_variance: float | None = None
-    """Beside it, for hidden states: 1 − squared distance from the original's over the variance of these, over all tokens of the
-    split. Of the original, 1; what says the same of every token has 0 at most, and less is possible."""
+    """For hidden states: 1 − squared distance to the original's states / variance of the original's states, over all tokens of
+    the split. 1 for the original; at most 0 for a model with the same output for every token; can be negative."""
 
     @property
     def headline(self) -> Headline | None:
@@ -118,39 +118,41 @@ _NO_RATES = (COSINE, LOSS)
 
 
 class PairedSpeedup(FrozenModel):
-    """How many times as fast as the dense model, from pairs: both were timed in every round, and divided within it.
+    """Speed relative to the dense model, from paired timings: both are timed in every round, and their ratio is taken within
+    the round.
 
-    The intervals are of the median at 95%, whatever the times' distribution.
+    The intervals are 95% confidence intervals of the median; they assume no distribution of the timings.
     """
 
     ratio: float
-    """Median over rounds of the dense model's time divided by the cut model's."""
+    """Median over rounds of the dense model's time divided by the pruned model's."""
     low: float
     high: float
     noise_low: float
-    """Ends of the interval of the dense model's time divided by that of its own copy, in the same rounds: what the machine makes
-    of two models that are equally fast."""
+    """The interval of the dense model's time divided by that of its own copy, in the same rounds: the ratio that this machine
+    measures for two equally fast models."""
     noise_high: float
     verdict: SpeedVerdict
-    """`faster` or `slower` only where the interval of `ratio` is outside of that of the noise, in either direction."""
+    """`faster` or `slower` only if the interval of `ratio` lies entirely outside the noise interval."""
 
 
 class Latency(FrozenModel):
-    """Forward passes on the worker's device; in every round the dense model, the cut one and a copy of the dense one once."""
+    """Timing of forward passes on the worker's device. Every round runs the dense model, the pruned one and a copy of the dense
+    one once each."""
 
     batch_size: int
     runs: int
-    """Rounds."""
+    """Number of rounds."""
     p50_ms: float
     p95_ms: float
     throughput: float
-    """Inputs a second, from the median."""
+    """Inputs per second, from the median."""
     dense_p50_ms: float
     dense_p95_ms: float
     speedup: float
-    """dense_p50_ms / p50_ms, which a busy machine may put far off; `paired` says what can be relied on."""
+    """dense_p50_ms / p50_ms, unreliable on a busy machine; use `paired` instead."""
     paired: PairedSpeedup | None = None
-    """Null in jobs of versions that did not measure it."""
+    """Null for jobs of versions that did not measure it."""
 
 
 class Size(FrozenModel):
@@ -164,7 +166,7 @@ class Size(FrozenModel):
 
 
 class TargetMet(FrozenModel):
-    """The job's target in its own unit, asked for and met at this step, as shares of the original."""
+    """The job's target in its own unit: requested and achieved at this step, as shares of the original."""
 
     kind: TargetKind
     requested: float
@@ -172,47 +174,48 @@ class TargetMet(FrozenModel):
 
 
 class LayerSensitivity(FrozenModel):
-    """One layer cut alone: `Scores.metric` and the cross entropy on validation, by share removed."""
+    """The effect of cutting a single layer: `Scores.metric` and the cross entropy on validation, by share removed."""
 
     layer: int
     removed: tuple[float, ...]
-    """Share of the layer's attention parameters that was really removed for each of `shares`, to the nearest structure."""
+    """Share of the layer's attention parameters that was actually removed for each of `shares`, rounded to whole structures."""
     metric: tuple[float | None, ...]
-    """None where no sample has a label, and of a model that writes token by token: that would take long, and its loss does."""
+    """Null if no sample has a label, and for models that write token by token, where it would take too long and the loss
+    suffices."""
     cross_entropy: tuple[float | None, ...]
-    """None where the task has none."""
+    """Null if the task has no cross entropy."""
 
 
 class Sensitivity(FrozenModel):
-    """What each layer alone would cost, before any step. `dense_metric` is on the same samples."""
+    """What cutting each layer alone would cost, measured before the first step. `dense_metric` is on the same samples."""
 
     samples: int
     shares: tuple[float, ...]
-    """Asked for, of each layer's own attention parameters."""
+    """Requested shares of each layer's own attention parameters."""
     dense_metric: float | None
     dense_cross_entropy: float | None
     layers: tuple[LayerSensitivity, ...]
 
 
 class TriedCut(FrozenModel):
-    """One cut of the original, without recovery, tried for a bound on the drop."""
+    """One cut of the original, tried without recovery in a search for `max_drop`."""
 
     requested: float
-    """Share of the original, in the unit of the target's `of`."""
+    """Requested share of the original, in the unit of the target's `of`."""
     achieved: float
-    """The same, as it was met; of latency as looked up, not timed."""
+    """Achieved share; for latency from a table, not timed."""
     validation: Scores
     drop: float
-    """How far `Scores.metric` lies below the original's; negative where it lies above."""
+    """How much lower `Scores.metric` is than the original's; negative if it is higher."""
     within: bool
-    """Whether that is within the bound."""
+    """Whether the drop is within the bound."""
 
 
 class DropSearch(FrozenModel):
-    """What was tried before the first step where the target is a bound on the drop, in order."""
+    """The cuts tried before the first step for a target with `max_drop`, in order."""
 
     of: TargetKind
-    """By which size the smallest model is meant."""
+    """The size that is minimised."""
     max_drop: float
     reach: float
     """The most that the spec can remove, in that unit."""
@@ -220,41 +223,41 @@ class DropSearch(FrozenModel):
 
 
 class ExportMetrics(FrozenModel):
-    """One export, run on the CPU beside the step's model in torch: ONNX by onnxruntime, the others by torchao."""
+    """One export, run on the CPU and compared with the step's model in torch: ONNX by onnxruntime, the others by torchao."""
 
     format: ExportFormat
     file: str
-    """By its path in the step's folder. Of torchao's the weights, in a folder that transformers loads."""
+    """Path in the step's folder. For torchao, the weights in a folder that transformers loads."""
     inputs: tuple[str, ...] = ("input_values",)
-    """Names of the graph's inputs, which are the model's keywords."""
+    """Names of the graph's inputs; they are the model's keyword arguments."""
     output: str = "logits"
-    """Name of its output; of two, the first."""
+    """Name of its output, or of the first of two."""
     outputs: tuple[str, ...] = ()
-    """Names of all, where there are two: `start_logits` and `end_logits` of question answering. Empty for one."""
+    """Names of both outputs if there are two: `start_logits` and `end_logits` for question answering. Empty otherwise."""
     file_bytes: int
     samples: int
     max_abs_error: float
-    """Largest difference to torch's logits, or embeddings."""
+    """Largest absolute difference to torch's logits or embeddings."""
     agreement: float
-    """Share of samples on which the answer is torch's: the first class (several labels: every decision at 0.5); of a label a
-    token, masked words or next tokens, the share of tokens; of question answering, whether both likeliest ends are; of texts,
-    the whole greedy one; of embeddings and hidden states, the mean cosine similarity."""
+    """Share of samples with the same answer as in torch: the same top class (several labels: the same decisions at 0.5), the
+    same start and end for question answering, the same greedy text for transcripts. For labels per token, masked words and next
+    tokens: the share of tokens. For embeddings and hidden states: the mean cosine similarity."""
     scores: Scores
     latency: tuple[Latency, ...] = ()
-    """`dense_*`, `speedup` and `paired` compare with the cut model in torch on the same CPU."""
+    """`dense_*`, `speedup` and `paired` compare with the pruned model in torch on the same CPU."""
 
 
 class Memory(FrozenModel):
-    """Bytes of the engine's process."""
+    """Peak memory of the engine's process in bytes."""
 
     host: int | None = None
-    """Most that was resident; null where the system does not say."""
+    """Peak resident memory; null if the system does not report it."""
     device: int | None = None
-    """Most that was allocated on the GPU; null on a CPU."""
+    """Peak memory allocated on the GPU; null on a CPU."""
 
 
 class EpochLoss(FrozenModel):
-    """Mean training loss of one epoch of recovery; with distillation, of the whole sum that was trained on."""
+    """Mean training loss of one epoch of recovery; with distillation, of the combined loss."""
 
     epoch: int
     train_loss: float
@@ -262,7 +265,7 @@ class EpochLoss(FrozenModel):
 
 
 class StepMetrics(FrozenModel):
-    """One committed step. Step 0 is the original model, with no cut and no recovery."""
+    """One committed step. Step 0 is the original model, without cut and recovery."""
 
     step: int
     requested_sparsity: float
@@ -273,99 +276,99 @@ class StepMetrics(FrozenModel):
     """After recovery."""
     validation_before_recovery: Scores | None = None
     rejected_recovery: Scores | None = None
-    """What recovery came to on validation where that was worse than before and the cut model stayed as it was
-    (`finetune.only_if_better`); null where it was kept."""
+    """Validation scores of a recovery that was discarded because it made the pruned model worse (`finetune.only_if_better`);
+    null if it was kept."""
     test: Scores | None = None
-    """On step 0 and on the step that reaches the target within bounds: the test split is reported once. A job that `stop`
-    ended has the test scores of its result in JobResult."""
+    """Set on step 0 and on the step that reaches the target within its bounds, so that the test split is reported once. The
+    test scores of a job that `stop` ended are in JobResult."""
     latency: tuple[Latency, ...] = ()
     ffn_sparsity: float = 0.0
-    """Share of the original's feed-forward parameters that is gone."""
+    """Share of the original's feed-forward parameters that was removed."""
     target: TargetMet | None = None
     """Null on step 0."""
     ffn_target: TargetMet | None = None
-    """Of the feed-forward blocks, where the job has a share for them beside attention's."""
+    """Target of the feed-forward blocks, if the job has a separate one."""
     losses: tuple[EpochLoss, ...] = ()
     augmented: bool = False
-    """Whether recovery changed its inputs at random (`finetune.augment`): it does with the spectrograms of classifiers alone."""
+    """Whether recovery augmented its inputs (`finetune.augment`), which applies only to spectrograms of classifiers."""
     lora_ranks: dict[str, int] = Field(default_factory=dict)
-    """Adapter rank by module name, after capping at the projection's width."""
+    """Adapter rank by module name, capped at the projection's width."""
     calibration_samples: int = 0
     refit_samples: int = 0
-    """Samples that least squares took; 0 where nothing was refitted, and in metrics of before this was told."""
+    """Samples used for least squares; 0 if nothing was refitted, and in metrics of versions that did not record it."""
     stock_layout: bool = False
-    """True where the folder loads without custom code."""
+    """True if the folder loads without custom code."""
     reload_max_abs_error: float | None = None
     """Largest difference between the engine's logits (or embeddings, or hidden states) and those of a fresh process that loaded
-    the packaged folder."""
+    the saved folder."""
     sensitivity: Sensitivity | None = None
-    """Only on step 0, where asked for."""
+    """Only on step 0, if requested."""
     search: DropSearch | None = None
-    """Only on step 0, where the target is a bound on the drop."""
+    """Only on step 0, for a target with `max_drop`."""
     exports: tuple[ExportMetrics, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Wall time by phase."""
     reused: tuple[str, ...] = ()
-    """What an earlier job of the same worker had computed, to the same bits: `inputs` that were prepared, the original's scores
-    on `validation` and `test`, `statistics` of the first step. Their time is not in `seconds`."""
+    """Results reused from an earlier job of the same worker, identical bit for bit: the prepared `inputs`, the original's
+    scores on `validation` and `test`, `statistics` of the first step. Their time is not in `seconds`."""
     memory: Memory | None = None
-    """The most that the engine has needed so far."""
+    """The engine's peak memory so far."""
     isolation: tuple[str, ...] = ()
-    """What kept the engine apart from the worker and the network while it ran; empty where no worker ran it."""
+    """How the engine was isolated from the worker and the network; empty if it did not run in a worker."""
 
 
 class JobResult(FrozenModel):
-    """What a job that ended well comes to: which step to take, and how it does on test."""
+    """The result of a job that succeeded: which step to take, and its test scores."""
 
     step: int
-    """The last step within `stop`, or the last step where there is no bound; the first within a target that is a bound. 0 where
-    no step was within it: then the original is the best there is, which is not kept again."""
+    """The last step within `stop`, or the last step if there is no bound; for a target with `max_drop`, the first step within
+    it. 0 if no step is within the bound: the result is then the original, which is not stored again."""
     stopped: StopReason | None
-    """Why this is not the step that reaches the target; null where it is."""
+    """Why this is not the step that reaches the target; null if it is."""
     detail: str
-    """The same in a sentence."""
+    """The same as a sentence."""
     test: Scores | None
-    """Of the result's own step; of the original where `step` is 0."""
+    """Test scores of this step; of the original if `step` is 0."""
 
 
 class JobWarning(FrozenModel):
-    """Something about a job's inputs that does not stop it, and that whoever reads its numbers should know."""
+    """A remark on a job's inputs that does not stop the job, but that readers of its numbers should know."""
 
     code: str = Field(
         description="`few_rows`, `one_class`, `shared_rows`, `repeated_rows`, `no_labels`, `clips_cut_short`, "
-        "`clips_cancelled`, `blank_texts`, `texts_unread`, `labels_by_number` or `language_unsaid` (docs/data.md); of a model "
+        "`clips_cancelled`, `blank_texts`, `texts_unread`, `labels_by_number` or `language_unsaid` (docs/data.md); for models "
         "`config_ignored`, `settings_ignored`, `code_ignored`, `tensors_ignored`, `labels_repeated`, `architecture_assumed`, "
-        "`dtype_differs`, `double_precision` or `pruned_before` (docs/families.md). "
-        "More may come."
+        "`dtype_differs`, `double_precision` or `pruned_before` (docs/families.md). More may be added."
     )
     pointer: str = Field(
         "",
-        description="An RFC 6901 JSON pointer to the field of the request that it is about; of a model, to its file.",
+        description="RFC 6901 JSON pointer to the request's field concerned; for a model, to its file.",
     )
     detail: str
 
 
 class DataSummary(FrozenModel):
-    """Which data was used for what."""
+    """The data that the job used."""
 
     samples: dict[str, int]
-    """By role: train, validation, test."""
+    """Number of samples by role: train, validation, test."""
     held_out: tuple[str, ...] = ()
-    """Roles the dataset did not have and that were held out of train by seed."""
+    """Roles without a split of their own, held out of train by seed."""
     grouped_by: str | None = None
     multi_label: bool = False
     labels: tuple[str, ...] = ()
     unknown_characters: float = 0.0
-    """Share of the transcripts' characters that the checkpoint's vocabulary lacks and that became its unknown token."""
+    """Share of the transcripts' characters that are missing in the checkpoint's vocabulary and became its unknown token."""
     prompt: tuple[str, ...] = ()
-    """Tokens that a decoder is given before every text, behind the one that starts it: language, task, no timestamps."""
+    """Tokens given to the decoder before every text, after its start token: language, task, no timestamps."""
     text_normalizer: TextNormalizer | None = None
-    """What makes texts alike before wrong words and characters are counted; None: they are compared as they are."""
+    """How texts are normalised before word and character errors are counted. Null: not at all."""
     windows: dict[str, int] = Field(default_factory=dict)
-    """Question answering, by role: into how many windows its questions with their contexts were divided; of a causal language
-    model, into how many blocks its texts. Each is one sample of calibration and recovery."""
+    """By role. For question answering, the number of windows that questions with their contexts were divided into; for a causal
+    language model, the number of blocks of text. Each is one sample of calibration and recovery."""
     unanswerable: dict[str, int] = Field(default_factory=dict)
-    """Question answering, by role: how many questions have no answer. Where any has none, a model may say so of each."""
+    """For question answering, by role: number of questions without an answer. If there are any, the model may answer that there
+    is none."""
     classes: dict[str, int] = Field(default_factory=dict)
-    """By role: how many different labels it has. Where every row or every word has exactly one."""
+    """By role: number of different labels, if every row or every word has exactly one."""
     warnings: tuple[JobWarning, ...] = ()

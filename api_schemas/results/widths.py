@@ -27,20 +27,20 @@ def numbers_of(mask: str) -> tuple[int, ...]:
 class LayerWidths(FrozenModel):
     """One layer: `qk[h]` and `vo[h]` are the channels that head h keeps in its query/key and value/output pair.
 
-    Where several heads of queries share one of keys and values, a head is that one with all its queries, which are as wide.
-    Heads may differ in width, and a layer may have none: then its attention says b_o to every token, and both lists are empty.
+    With grouped queries, a head is one key–value head with all its query heads, which have the same width. Heads can differ in
+    width. A layer can have no heads: both lists are then empty, and its attention outputs b_o for every token.
     """
 
     qk: tuple[int, ...]
     vo: tuple[int, ...]
     numbers: tuple[int, ...] = ()
-    """Which heads of the original these are, in order; left out, the first ones."""
+    """Indices of these heads in the original, in order; if omitted, the first ones."""
     rotary: tuple[tuple[int, ...], ...] = Field(
         (),
         exclude_if=lambda pairs: not pairs,
-        description="Where positions rotate q and k: by head, the pairs of channels that it keeps, as the original numbers them, "
-        "in a hexadecimal number whose bit p says pair p. Of a head with P of them, channels p and p + P are a pair; those "
-        "behind 2 P are not rotated.",
+        description="For rotary positions, by head: the pairs of channels that it keeps, numbered as in the original, as a "
+        "hexadecimal bit mask in which bit p stands for pair p. In a head with P pairs, channels p and p + P form a pair; "
+        "those after 2 P are not rotated.",
     )
 
     @field_validator("rotary", mode="before")
@@ -117,7 +117,7 @@ class LayerWidths(FrozenModel):
 
 
 class AttentionWidths(FrozenModel):
-    """All attentions of a model, and its feed-forward blocks, each in the order in which the model runs them.
+    """All attention layers of a model and its feed-forward blocks, each in the order in which the model runs them.
 
     `head_dim` is the original model's: the softmax scale stays 1/sqrt(head_dim) whatever is cut.
     """
@@ -125,7 +125,7 @@ class AttentionWidths(FrozenModel):
     head_dim: int
     layers: tuple[LayerWidths, ...]
     feed_forward: tuple[int, ...] = ()
-    """Neurons by block; empty where these are not known."""
+    """Number of neurons by block; empty if not known."""
 
     @classmethod
     def dense(cls, layers: int, heads: int, head_dim: int, feed_forward: tuple[int, ...] = ()) -> Self:

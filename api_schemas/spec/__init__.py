@@ -1,1 +1,1 @@
-"""What a user asks for: model and data, pruning, recovery, limits."""
+"""The request of a job: model and data, pruning, recovery, limits."""

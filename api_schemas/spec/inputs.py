@@ -21,7 +21,7 @@ Repository = Annotated[
 Commit = Annotated[
     str,
     StringConstraints(pattern=worded(r"^[0-9a-f]{40}$", "a whole commit is needed: 40 of 0-9 and a-f")),
-    Field(description="A commit, whole: branches and tags move, and a result must say what it came from."),
+    Field(description="A full commit hash. Branches and tags move, and a result must record its exact source."),
 ]
 
 
@@ -30,23 +30,23 @@ class UploadedModel(StrictModel):
 
     type: Literal["upload"]
     id: ModelId
-    """As `POST /v1/models` gave it."""
+    """The id returned by `POST /v1/models`."""
 
 
 class StepModel(StrictModel):
-    """A step of an earlier job, to go on from, in either layout.
+    """A checkpoint of an earlier job, in either layout.
 
-    It counts as an original of its own: targets, sparsities and drops are measured against it.
+    It is treated as an original: targets, sparsities and drops are measured against it.
     """
 
     type: Literal["step"]
     job: JobId
-    """One of the caller's, with that step."""
-    step: int = Field(ge=1, le=10_000, description="One of the job's checkpoints.")
+    """A job of the same tenant that has this step."""
+    step: int = Field(ge=1, le=10_000, description="Step number of one of the job's checkpoints.")
 
 
 class HubModel(StrictModel):
-    """A model on the Hugging Face hub, at one commit. Only safetensors, JSON and vocabularies are fetched."""
+    """A model on the Hugging Face hub, at one commit. Only safetensors, JSON and vocabulary files are fetched."""
 
     type: Literal["hf"]
     id: Repository
@@ -54,7 +54,7 @@ class HubModel(StrictModel):
 
 
 class BucketModel(StrictModel):
-    """A folder of a bucket that the operator has named."""
+    """A folder in a bucket that the operator has configured."""
 
     type: Literal["s3"]
     bucket: Annotated[
@@ -62,7 +62,7 @@ class BucketModel(StrictModel):
         StringConstraints(
             pattern=worded(r"^[a-z0-9][a-z0-9._-]{0,62}$", "1 to 63 of a-z, 0-9, `.`, `_` and `-` are needed")
         ),
-    ] = Field(description="The operator's name for it; `GET /v1/limits` lists them.")
+    ] = Field(description="The operator's name for the bucket; `GET /v1/limits` lists the names.")
     prefix: Annotated[
         str,
         StringConstraints(
@@ -72,41 +72,43 @@ class BucketModel(StrictModel):
                 "a folder is needed: names of letters, digits, `.`, `_` and `-`, with `/` between them and not at the ends",
             ),
         ),
-    ] = Field(description="The folder, without a slash at its end.")
+    ] = Field(description="The folder, without a trailing slash.")
 
 
 ModelReference = Annotated[UploadedModel | StepModel | HubModel | BucketModel, Field(discriminator="type")]
 
 
 class Columns(StrictModel):
-    """Which columns of the dataset are what. Left out, they are found by type and usual name."""
+    """Column names of the dataset. Columns that are not named are found by type and usual name."""
 
     input: Name | None = Field(
         None,
-        description="What the checkpoint reads: audio, images, texts, or lists of words where every word has a label. "
-        "For question answering, the questions. Default: the only column of that type, or the one with a usual name (`text`, "
-        "`tokens`, `question`).",
+        description="The model's input: audio, images, texts, or lists of words for one label per word. For question "
+        "answering, the questions. Default: the only column of that type, or the one with a usual name (`text`, `tokens`, "
+        "`question`).",
     )
     input_pair: Name | None = Field(
         None,
-        description="The second text of every row, for a checkpoint that classifies pairs: both are read, `input` first. For "
-        "question answering, the texts that the answers stand in (default: `context`). "
-        "Default: found with `input` by usual names (`sentence1` and `sentence2`, `premise` and `hypothesis`, `question` "
-        "and `sentence`, `text` and `text_pair`, …, docs/data.md) unless `input` is named.",
+        description="The second text of every row, for checkpoints that classify pairs: the model reads both, `input` first. "
+        "For question answering, the contexts that contain the answers (default: `context`). Default: detected together with "
+        "`input` by usual names (`sentence1` and `sentence2`, `premise` and `hypothesis`, `question` and `sentence`, `text` "
+        "and `text_pair`, …, docs/data.md) unless `input` is given.",
     )
     label: Name | None = Field(
         None,
-        description="What it is to answer. Default: for classification `label`, else `labels`; for a label a word `tags`, else "
-        "`ner_tags`; for speech recognition, what was said: `text`, `transcript`, `transcription` or `sentence`; for question "
-        "answering `answers`, with their texts and where in the context each begins, as SQuAD has them.",
+        description="The labels. Default: for classification `label`, else `labels`; for one label per word `tags`, else "
+        "`ner_tags`; for speech recognition the transcript: `text`, `transcript`, `transcription` or `sentence`; for question "
+        "answering `answers`, with texts and their start positions in the context, in SQuAD's format.",
     )
     label_ids: bool = Field(
         False,
-        description="Whether labels are the checkpoint's class numbers, counted from 0, whatever they or its classes are "
-        "called: whole numbers, their digits as text, or ids of a ClassLabel. By default numbers that no class is called by are, "
-        "with a warning, and everything else is matched by name.",
+        description="Read labels as the checkpoint's class numbers, counted from 0, whatever the labels or classes are named: "
+        "integers, their digits as text, or ids of a ClassLabel. By default this is done only for numbers that are no class's "
+        "name, with a warning; everything else is matched by name.",
     )
-    group: Name | None = Field(None, description="Held-out splits keep rows of one group (a speaker, say) together.")
+    group: Name | None = Field(
+        None, description="When splits are held out, rows with the same value (a speaker, for example) stay together."
+    )
 
     def named(self) -> dict[str, str]:
         """The columns that are named, by what they are to be."""
@@ -114,12 +116,12 @@ class Columns(StrictModel):
 
 
 class Splits(StrictModel):
-    """Names of the dataset's splits by role, no two the same. A role without a split is held out of train, by seed."""
+    """Names of the dataset's splits by role, all different. A role without a split is held out of train, by seed."""
 
     train: Name = "train"
-    """To recover on."""
+    """Used for recovery."""
     validation: Name = "validation"
-    """To decide by: scores, `stop`, the better of two."""
+    """Used for decisions: scores, `stop`, the better of two models."""
     test: Name = "test"
     """Measured once, for the result."""
 
@@ -129,7 +131,7 @@ class UploadedDataset(StrictModel):
 
     type: Literal["upload"]
     id: DatasetId
-    """As `POST /v1/datasets` gave it."""
+    """The id returned by `POST /v1/datasets`."""
     columns: Columns = Columns()
     splits: Splits = Splits()
 
@@ -140,6 +142,6 @@ class HubDataset(StrictModel):
     type: Literal["hf"]
     id: Repository
     revision: Commit
-    config: Name | None = Field(None, description="Name of the dataset's configuration, where it has several.")
+    config: Name | None = Field(None, description="Name of the dataset's configuration, if it has several.")
     columns: Columns = Columns()
     splits: Splits = Splits()

@@ -20,65 +20,66 @@ from api_schemas.validation_messages import worded
 
 
 class Evaluate(StrictModel):
-    """What is measured after every step, beside the loss and the task's own metric."""
+    """What is measured after every step, besides the loss and the task's metric."""
 
     batch_size: int = Field(32, ge=1, le=4096)
-    """Samples of one pass while scores are measured."""
+    """Samples per forward pass during evaluation."""
     latency_batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((1, 8), max_length=8)
-    """The sizes at which the latency of a pass is measured, original and cut in turn; none: it is not."""
+    """Batch sizes at which latency is measured, original and pruned model in turn; empty to measure no latency."""
     latency_runs: int = Field(
         30,
         ge=5,
         le=1000,
-        description="Timed rounds a batch size, original and cut once in each. Where the machine is too busy to tell after so "
-        "many, there are more: up to ten times as many, within `latency_seconds`. Where passes are so long that they take over "
-        "half a minute, there are fewer, six at least: until it can be told, or a minute and a half have passed.",
+        description="Timed rounds per batch size; each runs the original and the pruned model once. If the machine is too "
+        "busy for a clear result, there are more rounds: up to ten times as many, within `latency_seconds`. If the rounds "
+        "would take over half a minute, there are fewer, at least six: until the result is clear, or a minute and a half have "
+        "passed.",
     )
     latency_seconds: float = Field(
-        10.0, ge=0, le=3600, description="Time a batch size for rounds beyond `latency_runs`."
+        10.0, ge=0, le=3600, description="Time per batch size for rounds beyond `latency_runs`."
     )
     sensitivity_samples: int | None = Field(
         128,
         ge=1,
         le=10_000_000,
-        description="Before the first step, measure on so many validation samples what removing 25, 50 and 75% of each "
-        "layer alone would cost; null leaves it out.",
+        description="Before the first step, measure on this many validation samples what removing 25, 50 and 75% of each "
+        "layer alone would cost; null to skip this.",
     )
 
 
 class Speech(StrictModel):
-    """What is asked of a model that writes what it hears in many languages (Whisper)."""
+    """Language and task of a multilingual speech recognition model (Whisper)."""
 
     language: str | None = Field(
         None,
         max_length=32,
         pattern=worded(r"^[A-Za-z][A-Za-z ]*$", "a language's code or English name is needed, `de` or `german`"),
-        description="Of the transcripts: a code (`de`) or an English name (`german`). Default: what generation_config.json says, "
-        "else what it or config.json forces, else what the tokenizer's settings say.",
+        description="Language of the transcripts: a code (`de`) or an English name (`german`). Default: the setting in "
+        "generation_config.json, else the language forced there or in config.json, else the tokenizer's setting.",
         examples=["de"],
     )
     task: Literal["transcribe", "translate"] | None = Field(
         None,
-        description="Whether transcripts are in the language of the recordings, or in English. Default: as for the language, "
-        "else transcribe.",
+        description="Whether transcripts are in the language of the recordings or in English. Default: found like the "
+        "language, else transcribe.",
     )
 
 
 class Stop(StrictModel):
-    """When a job ends before its target."""
+    """A condition that ends a job before its target."""
 
     max_drop: float = Field(
         gt=0,
         lt=1,
-        description="Largest drop of the task's metric on validation, absolute (0.01 is one point; of a word error rate, a "
-        "rise by as much); the job ends at the last step within it.",
+        description="Largest drop of the task's metric on validation, absolute: 0.01 is one point; for word error rate, a "
+        "rise of one point. The job ends at the last step within this bound.",
     )
 
 
 def _leave_recovery_to_the_preset(schema: dict[str, Any]) -> None:
     field = schema["properties"]["finetune"]
     del field["default"]
-    field["description"] += " Default: the object, with its own defaults and what the preset says."
+    field["description"] += " Default: an object with its own defaults and the preset's values."
 
 
 class JobSettings(StrictModel):
@@ -87,23 +88,23 @@ class JobSettings(StrictModel):
     model_config = ConfigDict(json_schema_extra=_leave_recovery_to_the_preset)
 
     pruning: Pruning
-    finetune: Finetune | None = Field(Finetune(), description="null: one-shot, no recovery.")
+    finetune: Finetune | None = Field(Finetune(), description="null: one-shot pruning without recovery.")
     evaluate: Evaluate = Evaluate()
     exports: tuple[ExportFormat, ...] = Field(
         (),
         max_length=len(ExportFormat),
-        description="Further files beside the result's weights, checked against them: `onnx`, and `onnx_int8` with its "
-        "linear layers in eight bits; `torchao_int8`, a folder for transformers with torchao whose linear layers are in eight "
-        "bits, activations too, and `torchao_int8_weights`, weights alone. With a bound on the drop every step gets them, since "
-        "any may be the result.",
+        description="Additional files beside the result's weights, verified against them. `onnx`; `onnx_int8`, with linear "
+        "layers in 8 bits; `torchao_int8`, a folder for transformers with torchao, with weights and activations of linear "
+        "layers in 8 bits; `torchao_int8_weights`, with weights only. If the job has a bound on the drop, every step is "
+        "exported, because any may be the result.",
         json_schema_extra={"uniqueItems": True},
     )
     stop: Stop | None = None
     speech: Speech = Speech()
     deterministic: bool = True
-    """The same inputs give the same bytes, on CUDA too, where that costs some speed."""
+    """The same inputs give the same bytes, on CUDA too, where this costs some speed."""
     seed: int = Field(0, ge=0, lt=2**31)
-    """Of everything that is drawn: held-out splits, calibration samples, order of the data, adapters."""
+    """Seed of all random choices: held-out splits, calibration samples, data order, adapters."""
 
     @model_validator(mode="before")
     @classmethod
@@ -158,21 +159,23 @@ class JobRequest(JobSettings):
     """`POST /v1/jobs`."""
 
     name: Name | None = None
-    """For people."""
+    """A label for people."""
     model: ModelReference
-    """The checkpoint: uploaded, a step of an earlier job, on the Hugging Face hub, or in a bucket that the operator named."""
+    """The checkpoint: an upload, a step of an earlier job, a model on the Hugging Face hub, or a folder in a bucket that the
+    operator has configured."""
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
-    """What to calibrate, recover and measure on: uploaded, or on the Hugging Face hub."""
+    """The data for calibration, recovery and evaluation: an upload, or a dataset on the Hugging Face hub."""
     priority: int = Field(
         0,
         ge=-10,
         le=10,
-        description="Higher goes first. Between equal ones tenants take turns, then the older goes first.",
+        description="Jobs with higher priority run first. At equal priority tenants take turns; within a tenant, older jobs "
+        "run first.",
     )
     limits: JobLimits = JobLimits()
     labels: Labels = Field(
         {},
-        description="Up to 16, for selecting jobs by. Keys: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, `/`; values: up to 128 "
+        description="Up to 16 labels, for filtering jobs. Keys: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, `/`; values: up to 128 "
         "characters.",
     )
 

@@ -35,15 +35,15 @@ Duration = Annotated[
 
 
 class JobLimits(StrictModel):
-    """When a job ends before its work is done, and where it may run."""
+    """Limits on a job's run time, and on where it runs."""
 
     max_runtime: Duration | None = Field(
         None,
-        description="How long workers may run the job in all, its attempts added up and waiting left out: seconds, or text "
-        "such as `6h`. Beyond it the job fails with `max_runtime_exceeded`; its finished steps stay.",
+        description="Maximum time that workers run the job, summed over all attempts, without time in the queue: seconds, or "
+        "text such as `6h`. A job that exceeds it fails with `max_runtime_exceeded`; its finished steps are kept.",
     )
     device: DeviceKind | None = Field(
         None,
-        description="Which workers may run the job: `cuda`, those with a GPU; `cpu`, those without. Default: any. Where there is "
-        "none the job waits, with a `waiting_reason`.",
+        description="Which workers may run the job: `cuda`, those with a GPU; `cpu`, those without. Default: any. If there is "
+        "no such worker, the job waits, with a `waiting_reason`.",
     )

@@ -71,9 +71,9 @@ def tell(schema: dict[str, Any], by_preset: Mapping[str, Mapping[str, Any]]) -> 
         if all(value == field.get("default") for value in values):
             continue
         field.pop("default", None)
-        told = "; ".join(f"`{preset}` {_in_words(value)}" for preset, value in zip(by_preset, values, strict=True))
+        told = "; ".join(f"{_in_words(value)} with `{preset}`" for preset, value in zip(by_preset, values, strict=True))
         # Of an object that every preset has, the fields say it.
-        told = f"by preset: {told}" if not all(isinstance(value, dict) for value in values) else "what the preset says"
+        told = "the preset's values" if all(isinstance(value, dict) for value in values) else told
         field["description"] = f"{field.get('description', '')} Default: {told}.".strip()
 
 

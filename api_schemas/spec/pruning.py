@@ -62,32 +62,35 @@ Drop = Annotated[float, Field(gt=0, json_schema_extra={"maximum": MOST_DROP}), A
 
 
 class Target(StrictModel):
-    """How much to remove: one share, in (0, 1), of what the original has; of attention and feed-forward blocks one each.
+    """How much to remove: a share of the original, in (0, 1), or one share each for attention and feed-forward blocks.
 
-    Or as much as a bound allows: the smallest model that loses no more than `max_drop`.
+    Or a bound: `max_drop` requests the smallest model that loses no more than this.
     """
 
     attention_sparsity: Share | None = Field(
-        None, description="Of the attention parameters (q, k, v, o; weights and biases)."
+        None, description="Share of the attention parameters (q, k, v, o; weights and biases)."
     )
     ffn_sparsity: Share | None = Field(
-        None, description="Of the feed-forward parameters (weights and biases). May stand beside `attention_sparsity`."
+        None,
+        description="Share of the feed-forward parameters (weights and biases). Can be combined with "
+        "`attention_sparsity`.",
     )
-    parameters: Share | None = Field(None, description="Of all parameters.")
-    flops: Share | None = Field(None, description="Of the FLOPs of a forward pass.")
+    parameters: Share | None = Field(None, description="Share of all parameters.")
+    flops: Share | None = Field(None, description="Share of the FLOPs of a forward pass.")
     latency: Share | None = Field(
-        None, description="Of the time of a forward pass at the first batch size of `evaluate`, on the worker's device."
+        None,
+        description="Share of the time of a forward pass at the first batch size of `evaluate`, on the worker's device.",
     )
     max_drop: Drop | None = Field(
         None,
-        description="Instead of a share: the smallest model, by `of`, whose task's metric on validation lies no more than this "
-        "below the original's, absolute as `stop.max_drop` (0.01 is one point; of a word error rate, a rise by as much). Found "
-        "by bisection over cuts without recovery, and confirmed with it; one step.",
+        description="Instead of a share: find the smallest model, measured by `of`, whose validation metric is at most this "
+        "much below the original's. Absolute, like `stop.max_drop`: 0.01 is one point; for word error rate, a rise of one "
+        "point. Found by bisection over cuts without recovery, then confirmed with recovery; one step.",
     )
     of: TargetKind | None = Field(
         None,
         validate_default=True,
-        description="With `max_drop`: by which size the smallest is meant. Default: `flops`.",
+        description="With `max_drop`: the size that is minimised. Default: `flops`.",
     )
 
     @field_validator("of")
@@ -148,65 +151,71 @@ def _cut_parts(target: Target, parts: tuple[Part, ...] | None) -> frozenset[Part
 
 
 class Schedule(StrictModel):
-    """How the target is approached: removal, recovery, removal, …"""
+    """How the target is reached: removal, recovery, removal, …"""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, of_part(PRESETS, "schedule")))
 
-    steps: int | None = Field(None, ge=1, le=100, description="Number of steps. Default: as `largest_step` says.")
+    steps: int | None = Field(
+        None, ge=1, le=100, description="Number of steps. Default: as few as `largest_step` allows."
+    )
     largest_step: float = Field(
         0.1,
         ge=0.01,
         le=1,
-        description="Largest share of the original that one step removes, where `steps` is not given.",
+        description="Largest share of the original that one step removes, if `steps` is not given.",
     )
     shape: ScheduleShape = ScheduleShape.LINEAR
 
 
 class Calibration(StrictModel):
-    """The samples on which criterion, basis and compensation are computed."""
+    """The samples from which criterion, basis and compensation are computed."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, of_part(PRESETS, "calibration")))
 
     split: Literal[Split.TRAIN, Split.VALIDATION] = Split.VALIDATION
-    """Where they are from."""
+    """The split they are taken from."""
     samples: int | None = Field(
-        None, ge=1, le=10_000_000, description="How many, drawn by seed; null takes the whole split."
+        None, ge=1, le=10_000_000, description="Number of samples, drawn by seed; null uses the whole split."
     )
     refit_samples: int | None = Field(
         None,
         ge=1,
         le=10_000_000,
-        description="The most that least squares take: those of `samples` and others, until there are 64 tokens for every input "
-        "of the widest linear map that is refitted. null, and where `samples` is given and this is not: those of `samples`.",
+        description="Maximum number of samples for least squares: those of `samples` and more, up to 64 tokens for every "
+        "input of the widest linear map that is refitted. null, or not given while `samples` is: only those of `samples`.",
     )
     labels: LabelSource = LabelSource.DATA
     draws: int = Field(
-        1, ge=1, le=64, description="With labels `model`: draws a sample, each a backward pass after one forward pass."
+        1,
+        ge=1,
+        le=64,
+        description="With labels `model`: draws per sample; each is a backward pass after a single forward pass.",
     )
 
 
 class Pruning(StrictModel):
-    """What is removed, how it is chosen, and in how many steps."""
+    """What is removed, how it is selected, and in how many steps."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: tell(schema, PRESETS))
 
     preset: PresetName = DEFAULT
-    """What fills whatever is left out: `best`, or `paper`, the method of arXiv 2509.26207."""
+    """Set of defaults: `best`, or `paper`, the method of arXiv 2509.26207."""
     target: Target
     parts: tuple[Part, ...] | None = Field(
         None,
         min_length=1,
         max_length=2,
-        description="What a target in parameters, FLOPs or latency may cut: `attention` (the default), `feed_forward`, or both "
-        "in one ranking by score per parameter or, for the other two, per FLOP. Other targets say it by themselves.",
+        description="What a target in parameters, FLOPs or latency may cut: `attention` (the default), `feed_forward`, or "
+        "both in one ranking, by score per parameter or, for the other two, per FLOP. For other targets this follows from "
+        "the target.",
     )
     granularity: Granularity = Granularity.HEAD_AND_WIDTH
     # Left out of JSON while it is open: programs of before this choice take its absence for the preset's.
     criterion: Criterion | None = Field(
         None,
         exclude_if=lambda criterion: criterion is None,
-        description="How structures are scored. null: by `fisher_energy` for a model that writes text token by token (Whisper), "
-        "else by `fisher_gate`; the job says which.",
+        description="How structures are scored. null: by `fisher_energy` for models that write text token by token (Whisper), "
+        "otherwise by `fisher_gate`; the job reports which.",
     )
     scope: Scope = Scope.GLOBAL
     normalization: Normalization = Normalization.NONE
@@ -214,36 +223,44 @@ class Pruning(StrictModel):
     compensation: Compensation = Compensation.LEAST_SQUARES_FEED_FORWARD
     neuron_selection: NeuronSelection = Field(
         NeuronSelection.BRAIN_SURGEON,
-        description="Which neurons go. `ranked`: those that score least by `criterion`. `brain_surgeon`: the same share of every "
-        "block, one after another the neuron whose loss the others make up for best; it needs a compensation by least squares, "
-        "and the criterion only where attention and feed-forward blocks share one target. Where `criterion` or `compensation` is "
-        "given and this is not: `ranked`.",
+        description="Which neurons are removed. `ranked`: those with the lowest scores by `criterion`. `brain_surgeon`: the "
+        "same share of every block, one neuron at a time, always the one whose loss the others can best compensate; requires "
+        "a compensation by least squares, and uses the criterion only if attention and feed-forward blocks share one target. "
+        "If `criterion` or `compensation` is given and this is not: `ranked`.",
     )
     part_shares: PartShares = Field(
         PartShares.SEARCHED,
-        description="How a target in parameters, FLOPs or latency is divided where `parts` names both. `ranked`: as one ranking "
-        "by score says. `searched`: up to six divisions around that are cut and refitted in every step, and the one is taken "
-        "whose answers are nearest to those before the cut; only with `brain_surgeon`. Where `neuron_selection` is given and "
+        description="How a target in parameters, FLOPs or latency is divided if `parts` names both. `ranked`: by a single "
+        "ranking of scores. `searched`: every step cuts and refits up to six divisions around that one, and keeps the one "
+        "whose outputs are closest to those before the cut; only with `brain_surgeon`. If `neuron_selection` is given and "
         "this is not: `ranked`.",
     )
     balance: Balance = Balance.JOINT
     layout: Layout = Layout.ANY
     align: Literal[1, 4, 8, 16] | None = Field(
         None,
-        description="Widths that are kept are multiples of this. null: of 8, which processors are faster at, where all widths "
-        "are and the target leaves enough to choose from, else of 1; the job says which. 1 where `granularity` is given.",
+        description="Remaining widths are multiples of this. null: 8 or else 4, with which processors are faster, if all "
+        "widths are multiples of it and the target leaves enough to choose from; otherwise 1; the job reports which. 1 if "
+        "`granularity` is given.",
     )
     schedule: Schedule = Schedule(largest_step=0.25)
     calibration: Calibration = Calibration(
         split=Split.TRAIN, samples=512, refit_samples=2048, labels=LabelSource.MODEL, draws=4
     )
     min_heads: int = Field(
-        0, ge=0, le=1024, description="Heads left in every layer; 0 lets a layer's attention go altogether."
+        0,
+        ge=0,
+        le=1024,
+        description="Minimum number of heads per layer; 0 allows a layer's attention to be removed entirely.",
     )
-    min_channels: int = Field(1, ge=1, le=65_536, description="QK and VO channels, each, left in every surviving head.")
-    min_neurons: int = Field(1, ge=1, le=1_048_576, description="Neurons left in every feed-forward block.")
+    min_channels: int = Field(
+        1, ge=1, le=65_536, description="Minimum number of QK and of VO channels in every remaining head."
+    )
+    min_neurons: int = Field(
+        1, ge=1, le=1_048_576, description="Minimum number of neurons in every feed-forward block."
+    )
     exclude_layers: tuple[Annotated[int, Field(ge=0, le=9999)], ...] = Field(
-        (), max_length=1024, description="Layers that are left as they are, counted from 0."
+        (), max_length=1024, description="Layers that are not pruned, counted from 0."
     )
 
     @field_validator("layout")

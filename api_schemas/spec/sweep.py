@@ -47,35 +47,35 @@ METHODS: dict[Methods, tuple[tuple[str, Fields], ...]] = {
 
 
 class SweepRequest(StrictModel):
-    """`POST /v1/sweeps`. A job for each of `specs`, or for each combination of `methods` and the values of `grid`."""
+    """`POST /v1/sweeps`. One job for each of `specs`, or for each combination of `methods` and the values of `grid`."""
 
     name: Name | None = None
-    """For people."""
+    """A label for people."""
     model: ModelReference
     """The checkpoint of all jobs."""
     dataset: Annotated[UploadedDataset | HubDataset, Field(discriminator="type")]
     """The data of all jobs."""
     base: Fields = Field(
         {},
-        description="What all jobs have: fields of `POST /v1/jobs` but `model` and `dataset`. What a spec, a method or the grid "
-        "says beside it wins, field by field; a target is taken whole.",
+        description="Fields shared by all jobs: those of `POST /v1/jobs` except `model` and `dataset`. Values of a spec, a "
+        "method or the grid override them field by field; a target is replaced as a whole.",
     )
     methods: Methods | None = Field(
         None,
-        description="Named methods, a job each: `paper`, the twelve of arXiv 2509.26207 (three granularities, two criteria, two "
-        "scopes) with the preset `paper`.",
+        description="Named methods, one job each: `paper`, the twelve of arXiv 2509.26207 (three granularities, two criteria, "
+        "two scopes), with the preset `paper`.",
     )
     grid: dict[Annotated[str, Field(max_length=128)], Values] = Field(
         {},
         max_length=8,
-        description="By the path of a field, `pruning.granularity`, the values that are tried. Every value with every other "
-        f"field's and with every method; {MOST_JOBS} jobs at most.",
+        description="Values to try, by path of the field, such as `pruning.granularity`. The jobs are all combinations of "
+        f"values, and of methods; at most {MOST_JOBS} jobs.",
     )
     specs: tuple[Fields, ...] = Field(
         (),
         max_length=MOST_JOBS,
-        description="Instead of `methods` and `grid`: what each job has beside `base`, one by one.",
+        description="Instead of `methods` and `grid`: one entry per job, with its fields in addition to `base`.",
     )
     max_parallel: int | None = Field(
-        4, ge=1, le=MOST_JOBS, description="The most of its jobs that run at once; null: as many as workers take."
+        4, ge=1, le=MOST_JOBS, description="Maximum number of its jobs that run at once; null: no limit."
     )

@@ -7,7 +7,7 @@ from secateur.cli import app
 
 _HEAD = """# Commands
 
-Made of `secateur --help` and the help of every command. [How to use them](../cli.md); what their `--json` prints is
+Generated from `secateur --help` and the help of every command. [How to use them](../cli.md); what their `--json` prints is
 described under [HTTP API](http.md).
 
 """

@@ -5,9 +5,9 @@ from schemas import Anchors, Schema, described
 PAGE = "events.md"
 _HEAD = """# Events
 
-What happens to a job, one after another: `GET /v1/jobs/{job_id}/events` lists them, or streams them as server-sent events to
-whoever asks for `Accept: text/event-stream` ([how](../api.md#events)). Each has a number, `seq`, that rises by one, and a
-`body` whose `type` says which of the kinds below it is. More kinds and fields may come: pass over what you do not know.
+The events of a job, in order. `GET /v1/jobs/{job_id}/events` lists them, or streams them as server-sent events with
+`Accept: text/event-stream` ([how](../api.md#events)). Each has a number, `seq`, that increases by one, and a `body` whose `type`
+is one of those below. New types and fields may be added: ignore those that you do not know.
 """
 
 

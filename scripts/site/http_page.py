@@ -9,8 +9,9 @@ PAGE = "http.md"
 CODE = re.compile(r"^- `(\w+)`: ", re.M)
 _HEAD = """# HTTP API
 
-Every call, made of the OpenAPI document that a running server has at `/openapi.json` and, to try things out, at `/docs`. How they
-go together: [calling the API](../api.md). What errors mean and what to do: [errors](../errors.md).
+Every call, generated from the OpenAPI document, which a running server also has at `/openapi.json` and, to try it out, at
+`/docs`. [Calling the API](../api.md) explains how to use the calls together. [Errors](../errors.md) lists the error codes and
+what to do.
 """
 
 
@@ -29,7 +30,7 @@ def page(document: Schema, anchors: Anchors) -> str:
 
 def _operation(method: str, path: str, operation: Schema, anchors: Anchors) -> str:
     scopes = [scope for entry in operation.get("security", ()) for scopes in entry.values() for scope in scopes]
-    needs = f"Needs {' or '.join(f'`{scope}`' for scope in scopes)}." if scopes else "Needs no key."
+    needs = f"Requires {' or '.join(f'`{scope}`' for scope in scopes)}." if scopes else "Requires no key."
     parts = [f"### {operation['summary']} {{#{operation['operationId']}}}", f"`{method.upper()} {path}`"]
     parts += [prose(operation.get("description", "")), needs]
     parts.append(_parameters(operation.get("parameters", ()), anchors))
@@ -44,14 +45,14 @@ def _parameters(parameters: Any, anchors: Anchors) -> str:
         return ""
     lines = ["| parameter | in | type | default | |", "|---|---|---|---|---|"]
     for one in parameters:
-        default = "*needed*" if one.get("required") else shown_default(one["schema"])
+        default = "*required*" if one.get("required") else shown_default(one["schema"])
         text = cell(one.get("description") or one["schema"].get("description", ""))
         lines.append(f"| `{one['name']}` | {one['in']} | {kind(one['schema'], anchors, PAGE)} | {default} | {text} |")
     return "\n".join(lines)
 
 
 def _answers(responses: Schema, anchors: Anchors) -> str:
-    lines = ["| answer | | body |", "|---|---|---|"]
+    lines = ["| response | | body |", "|---|---|---|"]
     for status, response in sorted(responses.items()):
         body = _content(response, anchors) if int(status) < 400 else ""
         lines.append(f"| {status} | {_meaning(response['description'])} | {body} |")

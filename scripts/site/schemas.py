@@ -65,7 +65,7 @@ def fields(schema: Schema, anchors: Anchors, page: str) -> str:
     required = schema.get("required", ())
     lines = ["| field | type | default | |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
-        default = "*needed*" if name in required and "default" not in field else shown_default(field)
+        default = "*required*" if name in required and "default" not in field else shown_default(field)
         text = field.get("description", "")
         if not text or text.startswith("Default: "):
             text = f"{anchors.gist(field)} {text}"

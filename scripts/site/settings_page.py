@@ -14,8 +14,8 @@ from store.settings import Settings
 
 _HEAD = """# Settings
 
-What a server reads from its environment, all of its processes alike. Times are in seconds, sizes in bytes; lists and objects are
-JSON. `secateur doctor` says where one cannot be, or is no setting. How they are used: [deploying](../deploy.md).
+All processes of a server read these environment variables. Times are in seconds, sizes in bytes; lists and objects are JSON.
+`secateur doctor` reports invalid values and unknown names. [Deploying](../deploy.md) explains how to use them.
 """
 
 

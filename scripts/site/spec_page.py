@@ -5,13 +5,12 @@ from schemas import Anchors, Schema, described, fields, heading
 PAGE = "spec.md"
 _HEAD = """# The spec
 
-What a job is asked to do: the body of `POST /v1/jobs`, or the same in a file. Every field but `model`, `dataset` and a target has
-a default; where presets differ, the field says what each of them fills in. What the choices mean is on the page of the
-[method](../method.md).
+The request of a job: the body of `POST /v1/jobs`, or the same in a file. Every field but `model`, `dataset` and a target has a
+default; if the presets differ, the field lists the default of each. The [method](../method.md) explains the choices.
 
 [spec.schema.json](spec.schema.json) is this page as JSON Schema (draft 2020-12), for editors and other programs. `secateur prune
---spec` takes `pruning`, `finetune`, `evaluate`, `exports`, `stop`, `speech`, `deterministic` and `seed` of it, and `columns` and
-`splits` at the top.
+--spec` takes its fields `pruning`, `finetune`, `evaluate`, `exports`, `stop`, `speech`, `deterministic` and `seed`, and `columns`
+and `splits` at the top level.
 
 ```json
 {

@@ -13,7 +13,7 @@ from secateur.client.transport.connection import address, http_options, open_con
 
 
 class AsyncSecateur(ApiCalls):
-    """A service, on asyncio. Every call of `Secateur`, awaited; lists, events and logs are asynchronous iterators.
+    """Client of a service, on asyncio. All calls of `Secateur`, awaited; lists, events and logs are asynchronous iterators.
 
     >>> async with AsyncSecateur() as client:
     ...     model = await client.upload_model("./my-ast")
@@ -22,7 +22,7 @@ class AsyncSecateur(ApiCalls):
     ...     async for event in job.events():
     ...         print(event.body.type)
 
-    Args: as `Secateur`; `http_client` is an httpx.AsyncClient, `sleep` as asyncio.sleep.
+    Args: as for `Secateur`, but `http_client` is an httpx.AsyncClient, and `sleep` is like asyncio.sleep.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AsyncSecateur(ApiCalls):
         super().__init__(open_connection(self._backend, self.url, api_key, max_retries, first_contact_retries))
 
     async def close(self) -> None:
-        """Close its connections; one that was given as `http_client` is left open."""
+        """Close the connections; an `http_client` that was passed in stays open."""
         if self._own:
             await self._backend.end()
 

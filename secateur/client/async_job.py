@@ -1,4 +1,4 @@
-"""One job: the calls about it, with `await`. `Job` runs the same without."""
+"""One job: the calls about it, with `await`. `Job` runs the same without it."""
 
 import time
 from collections.abc import AsyncGenerator, Coroutine
@@ -22,28 +22,28 @@ from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, parsed, segment
 
 _REFRESH = 1.0
-"""Seconds between two looks at a job that is waited for."""
+"""Seconds between polls of a job in `wait`."""
 
 
 class CheckpointBase:
-    """One finished step of a job, as the service described it (`view`)."""
+    """One finished step of a job. `view` is the service's description of it."""
 
     def __init__(self, connection: Connection, job_id: str, view: CheckpointResource) -> None:
         self._connection, self._job_id, self.view = connection, job_id, view
 
     @property
     def step(self) -> int:
-        """Its number, from 1."""
+        """Number of the step, from 1."""
         return self.view.step
 
     @property
     def metrics(self) -> StepMetrics:
-        """What was measured of it."""
+        """Metrics of the step."""
         return self.view.metrics
 
     @property
     def reference(self) -> StepModel:
-        """As the model of another job. Passing the checkpoint itself to `submit` does the same."""
+        """A reference to use as the model of another job. You can also pass the checkpoint itself to `submit`."""
         return StepModel(type="step", job=self._job_id, step=self.step)
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class AsyncCheckpoint(CheckpointBase):
 
 
 class AsyncJob(JobBase):
-    """A job. `view` is all that the service last said of it.
+    """A job. `view` is the service's last description of it.
 
     >>> job = await client.submit(model, data, sparsity=0.5)
     >>> await job.wait()
@@ -74,7 +74,7 @@ class AsyncJob(JobBase):
 
     @property
     def view(self) -> JobResource:
-        """All that the service last said of it."""
+        """The service's last description of the job."""
         return self._view
 
     async def refresh(self) -> Self:
@@ -147,7 +147,7 @@ class AsyncJob(JobBase):
 
     @property
     def checkpoints(self) -> Coroutine[Any, Any, list[AsyncCheckpoint]]:
-        """As `Job.checkpoints`, to be awaited: `await job.checkpoints`."""
+        """As `Job.checkpoints`, but awaited: `await job.checkpoints`."""
         return self._checkpoints()
 
     async def checkpoint(self, step: int | None = None, *, partial: bool = False) -> AsyncCheckpoint:

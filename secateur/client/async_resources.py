@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from secateur.client.transport.api_calls import ApiCalls
 
 LabelQuery = Mapping[str, str | None] | Iterable[str]
-"""`{"team": "speech", "urgent": None}`, where None is any value; or as the API has it, `["team=speech", "urgent"]`."""
+"""`{"team": "speech", "urgent": None}`, where None matches any value; or as in the API, `["team=speech", "urgent"]`."""
 
 
 class AsyncJobs:

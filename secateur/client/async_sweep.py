@@ -1,4 +1,4 @@
-"""One sweep: the calls about it, with `await`. `Sweep` runs the same without."""
+"""One sweep: the calls about it, with `await`. `Sweep` runs the same without it."""
 
 from collections.abc import AsyncGenerator
 from html import escape
@@ -15,7 +15,7 @@ from secateur.client.progress import ProgressCallback, tell
 from secateur.client.transport.connection import Connection, parsed, segment
 
 _REFRESH = 2.0
-"""Seconds between two looks at a sweep that is waited for."""
+"""Seconds between polls of a sweep in `wait`."""
 
 
 class _Viewed(Protocol):
@@ -24,7 +24,7 @@ class _Viewed(Protocol):
 
 
 class SweepBase:
-    """Of `view`, which is as old as the last call about the sweep; `refresh()` renews it."""
+    """Properties read from `view`, which is as old as the last call about the sweep; `refresh()` updates it."""
 
     @property
     def id(self: _Viewed) -> str:
@@ -33,7 +33,7 @@ class SweepBase:
 
     @property
     def name(self: _Viewed) -> str | None:
-        """What the user called it."""
+        """The name given by the user."""
         return self.view.name
 
     @property
@@ -43,17 +43,17 @@ class SweepBase:
 
     @property
     def ended(self: _Viewed) -> bool:
-        """Whether all its jobs have."""
+        """Whether all its jobs have ended."""
         return self.view.state is SweepState.ENDED
 
     @property
     def rows(self: _Viewed) -> tuple[SweepRow, ...]:
-        """A row a job, and what it came to."""
+        """One row per job, with its results."""
         return self.view.rows
 
     @property
     def fronts(self: _Viewed) -> SweepFronts:
-        """By `parameters`, `flops` and `latency`, the jobs that no other beats: identifiers, the cheapest first."""
+        """Pareto-optimal jobs by `parameters`, `flops` and `latency`: ids, cheapest first."""
         return self.view.fronts
 
     def __repr__(self: _Viewed) -> str:
@@ -66,7 +66,7 @@ class SweepBase:
 
 
 class AsyncSweep(SweepBase):
-    """A sweep. `view` is all that the service last said of it.
+    """A sweep. `view` is the service's last description of it.
 
     >>> sweep = await client.submit_sweep(model, data, methods="paper", sparsity=0.5, finetune=None)
     >>> await sweep.wait()
@@ -79,7 +79,7 @@ class AsyncSweep(SweepBase):
 
     @property
     def view(self) -> SweepDetail:
-        """All that the service last said of it."""
+        """The service's last description of the sweep."""
         return self._view
 
     async def refresh(self) -> Self:

@@ -10,27 +10,27 @@ from secateur.client.transport.backend import iterate, run
 
 
 class Webhooks:
-    """`client.webhooks`: addresses of yours that are told what becomes of jobs (docs/api.md)."""
+    """`client.webhooks`: URLs of yours that are called when something happens to a job (docs/api.md)."""
 
     def __init__(self, webhooks: AsyncWebhooks) -> None:
         self._webhooks = webhooks
 
     def create(self, url: str, events: Iterable[str] | None = None) -> WebhookSecret:
-        """Set one up; `events` are all by default. Its `secret` is shown this once.
+        """Create a webhook, by default for all events. Its `secret` is returned only here.
 
         >>> secret = client.webhooks.create("https://hooks.example.com/secateur", ["job.succeeded"]).secret
         """
         return run(self._webhooks.create(url, events))
 
     def list(self) -> Iterator[WebhookResource]:
-        """All, newest first.
+        """All webhooks, newest first.
 
         >>> [webhook.url for webhook in client.webhooks.list()]
         """
         return iterate(self._webhooks.list())
 
     def get(self, webhook_id: str) -> WebhookResource:
-        """Whether it works: `failing_since`, `disabled_reason`.
+        """A webhook; `failing_since` and `disabled_reason` tell whether it works.
 
         >>> client.webhooks.get("whk_…").enabled
         """
@@ -44,42 +44,42 @@ class Webhooks:
         events: Iterable[str] | None = None,
         enabled: bool | None = None,
     ) -> WebhookResource:
-        """Change what is given; the rest stays.
+        """Change the given fields; the others stay.
 
         >>> client.webhooks.update("whk_…", enabled=True)
         """
         return run(self._webhooks.update(webhook_id, url=url, events=events, enabled=enabled))
 
     def delete(self, webhook_id: str) -> None:
-        """Remove it with its log.
+        """Delete a webhook with its log.
 
         >>> client.webhooks.delete("whk_…")
         """
         run(self._webhooks.delete(webhook_id))
 
     def ping(self, webhook_id: str) -> DeliveryResource:
-        """Send a test event; `deliveries` says what came of it.
+        """Send a test event; `deliveries` shows the outcome.
 
         >>> client.webhooks.ping("whk_…").id
         """
         return run(self._webhooks.ping(webhook_id))
 
     def rotate(self, webhook_id: str) -> WebhookSecret:
-        """A new secret; for a day both sign.
+        """Replace the secret; for a day, deliveries are signed with both.
 
         >>> secret = client.webhooks.rotate("whk_…").secret
         """
         return run(self._webhooks.rotate(webhook_id))
 
     def deliveries(self, webhook_id: str, state: str | None = None) -> Iterator[DeliveryResource]:
-        """What was sent and what came of it, newest first; `state`: `pending`, `delivered` or `failed`.
+        """Deliveries with their outcome, newest first; `state`: `pending`, `delivered` or `failed`.
 
         >>> [delivery.last_status for delivery in client.webhooks.deliveries("whk_…", state="failed")]
         """
         return iterate(self._webhooks.deliveries(webhook_id, state))
 
     def redeliver(self, webhook_id: str, delivery_id: str) -> DeliveryResource:
-        """The same message once more.
+        """Send the same message again.
 
         >>> client.webhooks.redeliver("whk_…", "dlv_…")
         """
@@ -87,41 +87,41 @@ class Webhooks:
 
 
 class Keys:
-    """`client.keys`: API keys of the tenant, and who did what with them. Needs a key of scope `admin`."""
+    """`client.keys`: API keys of the tenant, and the audit log. Requires a key of scope `admin`."""
 
     def __init__(self, keys: AsyncKeys) -> None:
         self._keys = keys
 
     def create(self, scopes: Iterable[str], name: str | None = None, expires_at: datetime | None = None) -> NewKey:
-        """Make one; its `token` is shown this once. `expires_at` needs a time zone.
+        """Create a key; its `token` is returned only here. `expires_at` needs a time zone.
 
         >>> token = client.keys.create(["jobs:read", "jobs:write"], name="nightly").token
         """
         return run(self._keys.create(scopes, name, expires_at))
 
     def list(self) -> Iterator[KeyResource]:
-        """All, newest first, revoked ones included; never their tokens.
+        """All keys, newest first, including revoked ones; without tokens.
 
         >>> [key.prefix for key in client.keys.list()]
         """
         return iterate(self._keys.list())
 
     def get(self, key_id: str) -> KeyResource:
-        """One of them.
+        """A key by its id.
 
         >>> client.keys.get("key_…").last_used_at
         """
         return run(self._keys.get(key_id))
 
     def revoke(self, key_id: str) -> KeyResource:
-        """At once and for good.
+        """Revoke a key, immediately and permanently.
 
         >>> client.keys.revoke("key_…")
         """
         return run(self._keys.revoke(key_id))
 
     def audit(self) -> Iterator[AuditEntry]:
-        """Who changed what, newest first.
+        """Entries of the audit log, newest first.
 
         >>> for entry in client.keys.audit():
         ...     print(entry.created_at, entry.action, entry.object_id)

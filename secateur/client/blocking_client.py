@@ -26,7 +26,7 @@ from secateur.client.transport.connection import address, http_options, open_con
 
 
 class Secateur:
-    """A service. Not for several threads at once: give each its own.
+    """Client of a service. Not thread-safe: use one per thread.
 
     >>> from secateur import Secateur, load
     >>> with Secateur("http://127.0.0.1:8000") as client:
@@ -37,18 +37,18 @@ class Secateur:
     >>> pruned = load("./pruned", trust_remote_code=True)
 
     Args:
-        url: of the service; default SECATEUR_URL of the environment, then http://127.0.0.1:8000.
-        api_key: default SECATEUR_API_KEY of the environment, then none.
-        timeout: seconds for one answer; what takes the service longer has more.
-        max_retries: how often a request is sent again after connection errors, 429, 502, 503 and 504, with growing delays
-            or after `Retry-After`. What makes something has an `Idempotency-Key`, or is not repeated where it may have been
-            heard. Every try again is logged as a warning of the logger `secateur`.
-        first_contact_retries: how often a connection that fails is tried again while the service has not answered at all yet;
-            default `max_retries`.
-        http_client: an httpx.Client of your own, for proxies, certificates or tests.
-        sleep: how to wait; for tests.
+        url: URL of the service. Default: SECATEUR_URL of the environment, else http://127.0.0.1:8000.
+        api_key: API key. Default: SECATEUR_API_KEY of the environment, else none.
+        timeout: seconds to wait for a response; calls that take the service longer have longer timeouts.
+        max_retries: how often a request is retried after connection errors, 429, 502, 503 and 504, with growing delays
+            or after `Retry-After`. Requests that create something have an `Idempotency-Key`, or are not retried if the
+            service may have received them. Every retry is logged as a warning of the logger `secateur`.
+        first_contact_retries: how often a failing connection is retried as long as the service has not responded at all;
+            default: `max_retries`.
+        http_client: your own httpx.Client, for proxies, certificates or tests.
+        sleep: the function used to wait; for tests.
 
-    Raises, in every call, errors of `secateur.errors`.
+    All calls raise the errors in `secateur.errors`.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Secateur:
         self._backend = SyncBackend(http_client or httpx.Client(**options), sleep)
         self._calls = ApiCalls(open_connection(self._backend, self.url, api_key, max_retries, first_contact_retries))
         self.webhooks = Webhooks(self._calls.webhooks)
-        """Addresses of yours that are told what becomes of jobs."""
+        """Webhooks: URLs of yours that are called when something happens to a job."""
         self.keys = Keys(self._calls.keys)
         """API keys of the tenant, and its audit log."""
 
     def close(self) -> None:
-        """Close its connections; one that was given as `http_client` is left open.
+        """Close the connections; an `http_client` that was passed in stays open.
 
         >>> client.close()
         """
@@ -99,21 +99,21 @@ class Secateur:
         name: str | None = None,
         progress: ProgressCallback | None = None,
     ) -> ModelResource:
-        """Send a checkpoint; returns it with what the service found in it (`.id`, `.layout`).
+        """Upload a checkpoint; returns it with what the service found in it (`.id`, `.layout`).
 
-        What breaks off goes on where it stopped; so does a call with the same files after the program was ended. Files that
-        the service has are not sent.
+        An interrupted upload is resumed, also by another call with the same files after a restart of the program. Files that
+        the service already has are not sent.
 
         >>> model = client.upload_model("./my-ast", progress=print)
         >>> model = client.upload_model(live_model, processor=feature_extractor)
         >>> model.layout.max_sparsity
 
         Args:
-            model: a folder as `save_pretrained` writes it, or a live model of transformers, saved to a temporary folder.
-            processor: of a live model, what makes its inputs: feature extractor, image processor or tokenizer.
-            name: for people; default the folder's.
+            model: a folder written by `save_pretrained`, or a transformers model in memory, which is saved to a temporary folder.
+            processor: the feature extractor, image processor or tokenizer of a model in memory.
+            name: a label for people; default the folder's name.
 
-        Raises InvalidRequest where it cannot be pruned; `pointers` names the file.
+        Raises InvalidRequest if the model cannot be pruned; `pointers` names the file.
         """
         return run(self._calls.upload_model(model, processor=processor, name=name, progress=progress))
 
@@ -126,7 +126,7 @@ class Secateur:
         splits: Splits | Mapping[str, Any] | None = None,
         progress: ProgressCallback | None = None,
     ) -> DatasetResource:
-        """Send data; returns it with what the service found in it (`.id`, `.contents`).
+        """Upload a dataset; returns it with what the service found in it (`.id`, `.contents`).
 
         >>> data = client.upload_dataset("./my-data")
         >>> data = client.upload_dataset(datasets.load_dataset("parquet", data_files="train.parquet"))
@@ -136,8 +136,8 @@ class Secateur:
             data: a folder of parquet shards; a folder of recordings or images, as `<split>/<label>/<file>` or with a
                 `metadata.csv`, or of texts, which is packed first (`pip install 'secateur[data]'`); one parquet, csv
                 or jsonl file; a `datasets.Dataset` or `DatasetDict`.
-            columns: which columns are what, where their names do not say it (docs/data.md).
-            splits: names of splits by role, where a folder has others than usual.
+            columns: column names by role, if they are not the usual ones (docs/data.md).
+            splits: split names by role, if they are not the usual ones.
 
         Raises InvalidRequest, MissingDependency.
         """
@@ -152,45 +152,45 @@ class Secateur:
         idempotency_key: str | None = None,
         **fields: Unpack[JobFields],
     ) -> Job:
-        """Queue a job.
+        """Submit a job.
 
         >>> job = client.submit(model, data, preset="best", sparsity=0.5, finetune={"epochs": 1}, labels={"team": "speech"})
         >>> job = client.submit("mdl_…", "dst_…", pruning={"target": {"flops": 0.5}, "parts": ["attention", "feed_forward"]})
         >>> job = client.submit(spec=json.loads(Path("job.json").read_text()))
 
         Args:
-            model: what `upload_model` returned, an id, a checkpoint of a job, or a reference: `{"type": "hf", "id": "owner/name",
-                "revision": "<commit>"}`, `{"type": "s3", …}`, `{"type": "step", …}`.
-            data: what `upload_dataset` returned, an id, or a reference of type `hf`.
-            spec: a whole request, or the part that is not given otherwise; what is given by itself wins.
-            idempotency_key: of your own, where a call in a new program is to make no second job; the same within a day, with
-                the same arguments, returns the first one's.
+            model: the return value of `upload_model`, an id, a checkpoint of a job, or a reference: `{"type": "hf",
+                "id": "owner/name", "revision": "<commit>"}`, `{"type": "s3", …}`, `{"type": "step", …}`.
+            data: the return value of `upload_dataset`, an id, or a reference of type `hf`.
+            spec: a whole request, or a part of one; the other arguments override it.
+            idempotency_key: your own key, so that a repeated call, also from another program, does not create a second job:
+                with the same key and arguments within a day, it returns the first job.
             fields: `preset`, `sparsity`, `pruning`, `finetune`, `evaluate`, `stop`, `exports`, `columns`, `splits`, `limits`,
                 `name`, `labels`, `priority`, `seed`, `deterministic`; see `JobFields`.
 
-        Raises InvalidRequest where it could not succeed: `pointers` names the field.
+        Raises InvalidRequest if the job could not succeed; `pointers` names the field.
         """
         return Job(run(self._calls.submit(model, data, spec=spec, idempotency_key=idempotency_key, **fields)))
 
     def estimate(
         self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
     ) -> JobEstimate:
-        """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run.
+        """Estimate a job: parameters, FLOPs and bytes after every step; time and memory once similar jobs have run.
 
         >>> client.estimate(model, data, sparsity=0.5).steps[-1].total_parameters
 
-        Arguments and errors as `submit`; nothing is stored.
+        Arguments and errors as for `submit`; nothing is stored.
         """
         return run(self._calls.estimate(model, data, spec=spec, **fields))
 
     def preview(
         self, model: Any = None, data: Any = None, *, spec: JobSpec | None = None, **fields: Unpack[JobFields]
     ) -> JobPreview:
-        """The request with every default and the preset filled in, and its estimate.
+        """Return the request with the preset and all defaults filled in, and an estimate.
 
         >>> client.preview(model, data, sparsity=0.5).request.pruning.granularity
 
-        Arguments and errors as `submit`; nothing is stored.
+        Arguments and errors as for `submit`; nothing is stored.
         """
         return run(self._calls.preview(model, data, spec=spec, **fields))
 
@@ -203,7 +203,8 @@ class Secateur:
 
     @property
     def jobs(self) -> Jobs:
-        """Jobs: `create` is `submit`, `get` is `job`; `estimate`, `preview`, `list`, `delete`. Called by itself it is `list`.
+        """Jobs: `create` is `submit`, `get` is `job`; also `estimate`, `preview`, `list`, `delete`. Calling it directly is
+        `list`.
 
         >>> for job in client.jobs.list(state="running"):
         ...     print(job.id, job.progress)
@@ -223,23 +224,24 @@ class Secateur:
         idempotency_key: str | None = None,
         **fields: Unpack[JobFields],
     ) -> Sweep:
-        """Queue a job for every combination of `methods` and the values of `grid`, or for each of `specs`: all, or none.
+        """Submit a job for every combination of `methods` and the values of `grid`, or for each of `specs`: all of them or
+        none.
 
         >>> sweep = client.submit_sweep(model, data, methods="paper", sparsity=0.5, finetune=None)
         >>> sweep = client.submit_sweep(model, data, grid={"pruning.target.flops": [0.25, 0.5], "seed": [0, 1, 2]})
         >>> sweep = client.submit_sweep(model, data, sparsity=0.5, specs=[{"finetune": None}, {"finetune": {"epochs": 3}}])
 
         Args:
-            model: and data: as `submit`.
-            methods: `paper`, the twelve of arXiv 2509.26207.
-            grid: by path of a field, the values that are tried.
-            specs: instead of both, what each job has beside `fields`.
-            max_parallel: the most of its jobs that run at once; None: as many as workers take.
-            spec: a whole request of a sweep, or the part that is not given otherwise; what is given by itself wins.
-            idempotency_key: as `submit`.
-            fields: what all jobs have, as `submit` takes it; `name` is the sweep's.
+            model: and data: as for `submit`.
+            methods: `paper`, the twelve methods of arXiv 2509.26207.
+            grid: the values to try, by path of the field.
+            specs: instead of both, the fields of each job in addition to `fields`.
+            max_parallel: maximum number of its jobs that run at once; None: no limit.
+            spec: a whole request of a sweep, or a part of one; the other arguments override it.
+            idempotency_key: as for `submit`.
+            fields: fields shared by all jobs, as for `submit`; `name` is the name of the sweep.
 
-        Raises InvalidRequest where any job could not succeed: `pointers` names the place.
+        Raises InvalidRequest if any job could not succeed; `pointers` names the place.
         """
         submitted = self._calls.submit_sweep(
             model,
@@ -263,7 +265,7 @@ class Secateur:
 
     @property
     def sweeps(self) -> Sweeps:
-        """Sweeps: `create` is `submit_sweep`, `get` is `sweep`; `list`, `delete`.
+        """Sweeps: `create` is `submit_sweep`, `get` is `sweep`; also `list`, `delete`.
 
         >>> [(sweep.id, sweep.state) for sweep in client.sweeps.list()]
         """
@@ -278,7 +280,7 @@ class Secateur:
 
     @property
     def models(self) -> Models:
-        """Models: `upload` is `upload_model`, `get` is `model`; `list`, `delete`.
+        """Models: `upload` is `upload_model`, `get` is `model`; also `list`, `delete`.
 
         >>> client.models.upload("./my-ast").id
         """
@@ -293,49 +295,49 @@ class Secateur:
 
     @property
     def datasets(self) -> Datasets:
-        """Datasets: `upload` is `upload_dataset`, `get` is `dataset`; `list`, `delete`.
+        """Datasets: `upload` is `upload_dataset`, `get` is `dataset`; also `list`, `delete`.
 
         >>> [dataset.name for dataset in client.datasets.list()]
         """
         return Datasets(self, self._calls.datasets)
 
     def limits(self) -> Limits:
-        """What the service accepts, and how much of the tenant's quotas is used.
+        """What the service accepts, and the usage of the tenant's quotas.
 
         >>> client.limits().quotas.stored_bytes
         """
         return run(self._calls.limits())
 
     def workers(self) -> Iterator[WorkerResource]:
-        """What runs jobs, and on what. Needs a key of scope `admin`.
+        """The processes that run jobs, and their devices. Requires a key of scope `admin`.
 
         >>> [(worker.name, worker.device, worker.busy) for worker in client.workers()]
         """
         return iterate(self._calls.workers())
 
     def delete_model(self, model: str | ModelResource) -> None:
-        """Remove a model, or give up one that was not completed. While a job needs it: Conflict.
+        """Delete a model, or an upload that was not completed. Raises Conflict while a job needs it.
 
         >>> client.delete_model(model)
         """
         run(self._calls.delete_model(model))
 
     def delete_dataset(self, dataset: str | DatasetResource) -> None:
-        """Remove a dataset, or give up one that was not completed. While a job needs it: Conflict.
+        """Delete a dataset, or an upload that was not completed. Raises Conflict while a job needs it.
 
         >>> client.delete_dataset(data)
         """
         run(self._calls.delete_dataset(dataset))
 
     def delete_job(self, job_id: str) -> None:
-        """Remove a job that has ended, with its checkpoints; `Job.delete` without fetching it.
+        """Delete a job that has ended, with its checkpoints; like `Job.delete`, without fetching the job.
 
         >>> client.delete_job("job_…")
         """
         run(self._calls.delete_job(job_id))
 
     def delete_sweep(self, sweep_id: str) -> None:
-        """Remove a sweep whose jobs have all ended, with them; `Sweep.delete` without fetching it.
+        """Delete a sweep whose jobs have all ended, with its jobs; like `Sweep.delete`, without fetching the sweep.
 
         >>> client.delete_sweep("swp_…")
         """

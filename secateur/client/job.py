@@ -19,11 +19,11 @@ class Checkpoint(CheckpointBase):
 
     >>> for checkpoint in job.checkpoints:
     ...     print(checkpoint.step, checkpoint.metrics.validation.accuracy)
-    >>> again = client.submit(job.checkpoints[0], data, sparsity=0.5)  # goes on from there
+    >>> again = client.submit(job.checkpoints[0], data, sparsity=0.5)  # continues from there
     """
 
     def download(self, folder: str | Path, progress: ProgressCallback | None = None) -> Path:
-        """All its files into `folder`; see `Job.download`.
+        """Download all its files into `folder`; see `Job.download`.
 
         >>> job.checkpoints[-1].download("./pruned/last")
         """
@@ -31,7 +31,7 @@ class Checkpoint(CheckpointBase):
 
 
 class Job(JobBase):
-    """A job. What it knows is as old as the last call about it; `refresh()` renews it.
+    """A job. Its properties are as old as the last call about it; `refresh()` updates them.
 
     >>> job = client.submit(model, data, sparsity=0.5)
     >>> job.wait().download("./pruned")
@@ -42,11 +42,11 @@ class Job(JobBase):
 
     @property
     def view(self) -> JobResource:
-        """All that the service last said of it."""
+        """The service's last description of the job."""
         return self._job.view
 
     def refresh(self) -> Self:
-        """Ask the service how the job is; costs little where nothing has changed.
+        """Fetch the current state from the service; cheap if nothing has changed.
 
         >>> job.refresh().state
         """
@@ -54,16 +54,16 @@ class Job(JobBase):
         return self
 
     def wait(self, timeout: float | None = None, progress: ProgressCallback | None = None) -> Self:
-        """Until the job has succeeded. A paused job is waited for. In a notebook a bar shows where it is.
+        """Wait until the job has succeeded, also while it is paused. In a notebook, shows a progress bar.
 
         >>> job.wait(timeout=3600, progress=lambda p: print(p.phase, f"{p.fraction:.0%}"))
 
         Args:
-            timeout: seconds; then WaitTimeout is raised, and the job goes on.
-            progress: called with a Progress whenever the job has come further.
+            timeout: seconds after which WaitTimeout is raised; the job continues.
+            progress: called with a Progress whenever the job has advanced.
 
-        Raises JobFailed, JobTimedOut (its own `limits.max_runtime`), JobCancelled, WaitTimeout, and ConnectionFailed after five
-        minutes without the service.
+        Raises JobFailed, JobTimedOut (its own `limits.max_runtime`), JobCancelled, WaitTimeout, and ConnectionFailed if the
+        service cannot be reached for five minutes.
         """
         try:
             run(self._job.wait(timeout, progress))
@@ -73,8 +73,8 @@ class Job(JobBase):
         return self
 
     def events(self, after: int | None = None, follow: bool = True) -> Iterator[JobEvent]:
-        """What happened and what happens, each once and in order, until the job has ended. `after`: only events numbered above;
-        without `follow`, only what happened so far.
+        """All events, each once and in order, until the job has ended. `after`: only events with a greater number;
+        `follow=False`: only those so far.
 
         >>> for event in job.events():
         ...     print(event.seq, event.body.type)
@@ -82,7 +82,7 @@ class Job(JobBase):
         return iterate(self._job.events(after, follow))
 
     def cancel(self) -> Self:
-        """End it; its finished steps stay. Of a job that has ended otherwise: Conflict.
+        """Cancel the job; its finished steps are kept. Raises Conflict if it has ended otherwise.
 
         >>> job.cancel()
         """
@@ -90,7 +90,7 @@ class Job(JobBase):
         return self
 
     def pause(self) -> Self:
-        """After the step that runs; nothing that is finished is lost.
+        """Pause the job after its current step; no finished work is lost.
 
         >>> job.pause()
         """
@@ -98,7 +98,7 @@ class Job(JobBase):
         return self
 
     def resume(self) -> Self:
-        """Queue a paused job again; it goes on after its last step.
+        """Queue a paused job again; it continues after its last step.
 
         >>> job.resume()
         """
@@ -106,14 +106,15 @@ class Job(JobBase):
         return self
 
     def delete(self) -> None:
-        """Remove it with its checkpoints, events and logs. Before its end: Conflict.
+        """Delete the job with its checkpoints, events and logs. Raises Conflict if it has not ended.
 
         >>> job.delete()
         """
         run(self._job.delete())
 
     def logs(self, follow: bool = False, attempt: int | None = None) -> Iterator[str]:
-        """The engine's log, line by line. `follow`: until the job has ended. `attempt`: that one, not the newest.
+        """The engine's log, line by line. `follow`: until the job has ended. `attempt`: a certain attempt instead of the
+        newest.
 
         >>> print(*job.logs(), sep="\\n")
         """
@@ -121,19 +122,19 @@ class Job(JobBase):
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
-        """Its finished steps that can be downloaded, in order; the service is asked each time.
+        """Its finished steps that can be downloaded, in order; fetched on every access.
 
         >>> job.checkpoints[-1].download("./last")
         """
         return [_blocking(each) for each in run(self._job.checkpoints)]
 
     def checkpoint(self, step: int | None = None, *, partial: bool = False) -> Checkpoint:
-        """One step, by default the result. With `partial`, of a job that has none (yet) the last step that it finished.
+        """One step, by default the result. With `partial`, the last finished step if the job has no result (yet).
 
         >>> job.checkpoint(3).metrics.validation.accuracy
 
-        Raises Conflict where the job has no result and neither a step nor `partial` is given, NotFound where there is no such
-        step, or where the result is the original (step 0).
+        Raises Conflict if the job has no result and neither a step nor `partial` is given, NotFound if there is no such step or
+        if the result is the original (step 0).
         """
         return _blocking(run(self._job.checkpoint(step, partial=partial)))
 
@@ -145,18 +146,20 @@ class Job(JobBase):
         *,
         partial: bool = False,
     ) -> Path:
-        """The files of a step, by default of the result, into `folder`; returns it. `partial` as in `checkpoint`.
+        """Download the files of a step, by default of the result, into `folder`; returns the folder. `partial` as in
+        `checkpoint`.
 
-        What an earlier call began is gone on with. Every file's SHA-256 is checked, and none has its name before all are right.
+        An earlier, interrupted download is resumed. Every file's SHA-256 is checked, and files get their names only after all
+        are correct.
 
         >>> job.download("./pruned")
 
-        Raises as `checkpoint` does, and ChecksumMismatch.
+        Raises the errors of `checkpoint`, and ChecksumMismatch.
         """
         return run(self._job.download(folder, step, progress, partial=partial))
 
     def report(self) -> str:
-        """The report of its newest step: a page of HTML.
+        """The report of its newest step, as HTML.
 
         >>> Path("report.html").write_text(job.report())
         """

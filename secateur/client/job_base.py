@@ -1,4 +1,4 @@
-"""What a job object says without asking: shared by `Job` and `AsyncJob`."""
+"""What a job object knows without a request: shared by `Job` and `AsyncJob`."""
 
 from html import escape
 from typing import Protocol
@@ -15,7 +15,7 @@ class _Viewed(Protocol):
 
 
 class JobBase:
-    """Of `view`, which is as old as the last call about the job; `refresh()` renews it."""
+    """Properties read from `view`, which is as old as the last call about the job; `refresh()` updates it."""
 
     @property
     def id(self: _Viewed) -> str:
@@ -24,7 +24,7 @@ class JobBase:
 
     @property
     def name(self: _Viewed) -> str | None:
-        """What the user called it."""
+        """The name given by the user."""
         return self.view.name
 
     @property
@@ -34,17 +34,17 @@ class JobBase:
 
     @property
     def ended(self: _Viewed) -> bool:
-        """Whether nothing of it will change any more."""
+        """Whether the job has ended, so that nothing of it will change."""
         return self.view.state in TERMINAL_STATES
 
     @property
     def progress(self: _Viewed) -> JobProgress | None:
-        """Phase, step, share of the whole job and seconds expected to be left, while it runs."""
+        """Phase, step, fraction of the whole job and expected seconds left, while it runs."""
         return self.view.progress
 
     @property
     def metrics(self: _Viewed) -> tuple[StepMetrics, ...]:
-        """Of the original (step 0) and of every finished step."""
+        """Metrics of the original (step 0) and of every finished step."""
         return self.view.metrics
 
     @property

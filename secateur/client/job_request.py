@@ -25,31 +25,31 @@ _NAMES = re.compile(r"(mdl|dst)_[a-z2-7]{26}")
 
 
 class JobFields(TypedDict, total=False):
-    """What a job is told beside its model and its data. Every field but how much to remove has a default of the service's."""
+    """Fields of a job besides model and data. All except the amount to remove have a default, set by the service."""
 
     preset: str
-    """`best` (the default) or `paper`; fills whatever of `pruning` and `finetune` is left out."""
+    """`best` (the default) or `paper`; sets the defaults of `pruning` and `finetune`."""
     sparsity: float
     """Share of the attention parameters to remove, in (0, 1): short for `pruning={"target": {"attention_sparsity": …}}`."""
     pruning: Pruning | Mapping[str, Any]
-    """Target, granularity, criterion, schedule, …: docs/method.md. `{"target": {"max_drop": 0.01}}` asks for the smallest model
-    that loses no more than a point."""
+    """Target, granularity, criterion, schedule, …: docs/method.md. `{"target": {"max_drop": 0.01}}` requests the smallest model
+    that loses at most one point."""
     finetune: Finetune | Mapping[str, Any] | None
-    """Recovery after every step; None for none."""
+    """Recovery after every step; None to skip it."""
     evaluate: Evaluate | Mapping[str, Any]
     stop: Stop | Mapping[str, Any] | None
-    """`{"max_drop": 0.01}` ends the job before it costs more than a point."""
+    """`{"max_drop": 0.01}` ends the job before it loses more than one point."""
     exports: Sequence[str]
     """`onnx`, `onnx_int8`, `torchao_int8`, `torchao_int8_weights`."""
     columns: Columns | Mapping[str, Any]
-    """Which columns of the dataset are what."""
+    """Column names of the dataset."""
     splits: Splits | Mapping[str, Any]
     """Names of the dataset's splits by role."""
     limits: JobLimits | Mapping[str, Any]
     """`{"max_runtime": "6h"}`."""
     name: str
     labels: Mapping[str, str]
-    """For finding the job again: `client.jobs(labels={"team": "speech"})`."""
+    """Labels to find the job by: `client.jobs(labels={"team": "speech"})`."""
     priority: int
     seed: int
     deterministic: bool

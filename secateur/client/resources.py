@@ -1,6 +1,6 @@
 """`client.jobs`, `client.models`, `client.datasets` and `client.sweeps`, without `await`.
 
-Each call here is the client's own under another name. Called by itself, a resource lists: `client.jobs(state="running")`.
+Each call here is a call of the client under another name. Calling a resource directly lists it: `client.jobs(state="running")`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,13 +38,13 @@ class Jobs:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> Iterator[Job]:
-        """Jobs, newest first, fetched a page at a time as you iterate. A job has to match all filters that are given.
+        """Jobs, newest first, fetched page by page as you iterate. A job has to match all given filters.
 
         >>> for job in client.jobs.list(state=["queued", "running"], labels={"team": "speech", "urgent": None}):
         ...     print(job.id, job.progress)
 
         Args:
-            labels: with these values; None is any value.
+            labels: labels with their values; None matches any value.
             created_after: and created_before need a time zone.
         """
         found = self._jobs.list(
@@ -70,7 +70,7 @@ class Models:
         self.delete = client.delete_model
 
     def list(self) -> Iterator[ModelResource]:
-        """Models, newest first; those whose upload is not complete have the state `open`.
+        """Models, newest first; incomplete uploads have the state `open`.
 
         >>> [model.name for model in client.models.list()]
         """
@@ -89,7 +89,7 @@ class Datasets:
         self.delete = client.delete_dataset
 
     def list(self) -> Iterator[DatasetResource]:
-        """Datasets, newest first; those whose upload is not complete have the state `open`.
+        """Datasets, newest first; incomplete uploads have the state `open`.
 
         >>> [dataset.name for dataset in client.datasets.list()]
         """

@@ -11,7 +11,7 @@ from secateur.client.transport.backend import iterate, run
 
 
 class Sweep(SweepBase):
-    """A sweep: many jobs on one model and one dataset. What it knows is as old as the last call about it.
+    """A sweep: many jobs on one model and one dataset. Its properties are as old as the last call about it.
 
     >>> sweep = client.submit_sweep(model, data, methods="paper", sparsity=0.5, finetune=None)
     >>> for row in sweep.wait().rows:
@@ -23,11 +23,11 @@ class Sweep(SweepBase):
 
     @property
     def view(self) -> SweepDetail:
-        """All that the service last said of it."""
+        """The service's last description of the sweep."""
         return self._sweep.view
 
     def refresh(self) -> Self:
-        """Ask the service how the sweep is; costs little where nothing has changed.
+        """Fetch the current state from the service; cheap if nothing has changed.
 
         >>> sweep.refresh().state
         """
@@ -35,17 +35,18 @@ class Sweep(SweepBase):
         return self
 
     def wait(self, timeout: float | None = None, progress: ProgressCallback | None = None) -> Self:
-        """Until all its jobs have ended, well or not: the rows say how. In a notebook the table is shown meanwhile.
+        """Wait until all its jobs have ended, successfully or not: the rows say which. In a notebook, shows the table
+        meanwhile.
 
         >>> sweep.wait(timeout=3600, progress=lambda p: print(f"{p.done:g} of {p.total:g} jobs"))
 
-        Raises WaitTimeout after `timeout` seconds; the sweep goes on.
+        Raises WaitTimeout after `timeout` seconds; the sweep continues.
         """
         run(self._sweep.wait(timeout, progress))
         return self
 
     def jobs(self) -> Iterator[Job]:
-        """Its jobs in order, each fetched as it is asked for; deleted ones are left out.
+        """Its jobs in order, each fetched when you reach it; deleted jobs are skipped.
 
         >>> best = sweep.fronts.flops[-1]
         >>> next(job for job in sweep.jobs() if job.id == best).download("./pruned")
@@ -53,7 +54,7 @@ class Sweep(SweepBase):
         return (Job(job) for job in iterate(self._sweep.jobs()))
 
     def cancel(self) -> Self:
-        """End what has not ended. Where all have ended otherwise: Conflict.
+        """Cancel all unfinished jobs. Raises Conflict if all have ended otherwise.
 
         >>> sweep.cancel()
         """
@@ -61,7 +62,7 @@ class Sweep(SweepBase):
         return self
 
     def pause(self) -> Self:
-        """Every job after the step that runs; nothing that is finished is lost.
+        """Pause every job after its current step; no finished work is lost.
 
         >>> sweep.pause()
         """
@@ -77,7 +78,7 @@ class Sweep(SweepBase):
         return self
 
     def delete(self) -> None:
-        """Remove it with its jobs and their checkpoints. Before the end of all: Conflict.
+        """Delete the sweep with its jobs and their checkpoints. Raises Conflict if any job has not ended.
 
         >>> sweep.delete()
         """

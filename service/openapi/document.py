@@ -16,33 +16,33 @@ from store.settings import Settings
 TITLE = "Secateur"
 SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
 DESCRIPTION = """
-Send a checkpoint and a dataset, ask for a sparsity, poll, download. Three steps:
+Upload a checkpoint and a dataset, submit a job with a target, poll it and download the result:
 
-1. **Upload.** `POST /v1/models` declares files with sizes and SHA-256, `PUT` sends each, `complete` checks the whole.
+1. **Upload.** `POST /v1/models` declares files with sizes and SHA-256, `PUT` uploads each, `complete` checks the whole model.
    The same for `/v1/datasets`: parquet shards of audio, images or texts, `<split>.parquet` or `<split>-*.parquet`.
-2. **Submit.** `POST /v1/jobs` answers 202 with `Location`. Every field but `model`, `dataset` and the target has a default.
-3. **Poll and download.** `GET /v1/jobs/{id}` shows state, phase, progress and the metrics of every step, and sends `ETag`
-   and `Retry-After` for pollers. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
+2. **Submit.** `POST /v1/jobs` returns 202 with `Location`. Every field but `model`, `dataset` and the target has a default.
+3. **Poll and download.** `GET /v1/jobs/{id}` returns state, phase, progress and the metrics of every step, with `ETag` and
+   `Retry-After`. Every step's checkpoint can be downloaded, as files (with ranges) or as one archive.
 
-Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points at what was wrong. HEAD is answered
-wherever GET is, and any other method that is not listed with 405 and `Allow`. Whatever the call, 408 answers a request that comes
-too slowly, 415 a body that is compressed or of another kind than the call takes, 422 a query parameter that it does not have, and
-431 more than 100 headers. Every answer but 408 carries `X-Request-ID`: the one that was sent, or a new one; the operator's log
-knows the request by it.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points to what was wrong. HEAD is supported
+wherever GET is; any other method that is not listed returns 405 with `Allow`. Every call can return 408 if the request arrives
+too slowly, 415 if the body is compressed or of the wrong type, 422 for an unknown query parameter, and 431 for more than 100
+headers. Every response except 408 has an `X-Request-ID`: the one that was sent, or a new one. It also identifies the request in
+the operator's log.
 """
 TAGS = [
-    {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, never pickles, never code."},
-    {"name": "datasets", "description": "Audio, images or texts to calibrate, recover and measure on."},
-    {"name": "resumable uploads", "description": "Files that go on where they stopped, by tus 1.0.0 (https://tus.io)."},
+    {"name": "models", "description": "Checkpoints to prune: safetensors and JSON, no pickles and no code."},
+    {"name": "datasets", "description": "Audio, images or texts for calibration, recovery and evaluation."},
+    {"name": "resumable uploads", "description": "File uploads that can be resumed, by tus 1.0.0 (https://tus.io)."},
     {"name": "jobs", "description": "Pruning jobs: submit, watch, cancel."},
     {
         "name": "sweeps",
-        "description": "Many jobs on one model and one dataset: submitted at once, answered as one table.",
+        "description": "Many jobs on one model and one dataset, submitted together and returned as one table.",
     },
-    {"name": "checkpoints", "description": "What came out: every step's model, and the report."},
-    {"name": "webhooks", "description": "Calls to a server of yours when something happens to a job."},
-    {"name": "access", "description": "API keys, and the record of who changed what."},
-    {"name": "service", "description": "What this server accepts, and whether it is well."},
+    {"name": "checkpoints", "description": "Results: every step's model, and the report."},
+    {"name": "webhooks", "description": "Calls to your server when something happens to a job."},
+    {"name": "access", "description": "API keys and the audit log."},
+    {"name": "service", "description": "What this server accepts, and its health."},
 ]
 
 
@@ -53,8 +53,8 @@ SECURITY_SCHEME = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "sk_<id>_<secret>",
-    "description": "An API key (`POST /v1/keys`). Each call lists scopes; the key needs one of them. "
-    "A service that runs without keys (`SECATEUR_AUTH=none`) answers to its own machine alone and asks for none.",
+    "description": "An API key (`POST /v1/keys`). Each call lists scopes; the key needs one of them. A service without keys "
+    "(`SECATEUR_AUTH=none`) accepts requests only from its own machine and requires none.",
 }
 
 
@@ -68,20 +68,21 @@ def sometimes(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 # Response headers, for the `headers` of a response.
-LOCATION = {"Location": _header("Address of what was made.")}
-ETAG = {"ETag": _header("For `If-None-Match`.")}
-RETRY_AFTER = {"Retry-After": _header("Seconds to wait before asking again.", "integer")}
+LOCATION = {"Location": _header("URL of the new resource.")}
+ETAG = {"ETag": _header("For use in `If-None-Match`.")}
+RETRY_AFTER = {"Retry-After": _header("Seconds to wait before the next request.", "integer")}
 LOG_HEADERS = {
     "Log-Attempt": _header("Number of the attempt.", "integer"),
-    "Log-Attempts": _header("All attempts that left a log, such as `1,2`."),
+    "Log-Attempts": _header("Numbers of all attempts that have a log, such as `1,2`."),
     "Log-Offset": _header(
-        "Byte of the attempt's log at which this piece begins; beyond `offset` where older parts are gone.", "integer"
+        "Offset in bytes of this part in the attempt's log; greater than `offset` if older parts have been removed.",
+        "integer",
     ),
-    "Log-Next-Offset": _header("`offset` of the next piece.", "integer"),
+    "Log-Next-Offset": _header("`offset` of the next part.", "integer"),
 }
-TUS_RESUMABLE = {"Tus-Resumable": _header("The version of the protocol: `1.0.0`.")}
-UPLOAD_OFFSET = {"Upload-Offset": _header("How many bytes are kept.", "integer")}
-UPLOAD_EXPIRES = {"Upload-Expires": _header("When they are given up (an HTTP date).")}
+TUS_RESUMABLE = {"Tus-Resumable": _header("The protocol version: `1.0.0`.")}
+UPLOAD_OFFSET = {"Upload-Offset": _header("Number of bytes received.", "integer")}
+UPLOAD_EXPIRES = {"Upload-Expires": _header("When the upload expires (an HTTP date).")}
 WWW_AUTHENTICATE = {"WWW-Authenticate": _header("`Bearer`.")}
 CONTENT_RANGE = {"Content-Range": _header("`bytes first-last/size`.")}
 
@@ -181,7 +182,7 @@ def _tell_defaults(node: Any) -> None:
     if isinstance(node, dict):
         if "anyOf" in node and isinstance(node.get("default"), dict):
             del node["default"]
-            node["description"] = f"{node.get('description', '')} Default: the object, with its own defaults.".strip()
+            node["description"] = f"{node.get('description', '')} Default: an object with its own defaults.".strip()
         node = list(node.values())
     if isinstance(node, list):
         for each in node:

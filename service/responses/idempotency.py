@@ -27,7 +27,7 @@ CODES = (
 )
 REPLAYED = {
     "Idempotency-Replayed": {
-        "description": "`true` where this is the answer that an earlier request with the same key got.",
+        "description": "`true` if this is the response to an earlier request with the same key.",
         "schema": {"type": "string"},
     }
 }
@@ -37,7 +37,8 @@ def _key(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="A fresh key (a UUID, say) for every request; a repetition with the same key gets the first answer.",
+            description="A fresh key (for example a UUID) per request; repeating a request with the same key returns the "
+            "first response.",
             examples=['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
         ),
     ] = None,

@@ -10,7 +10,7 @@ from service.responses import ranges
 
 POLL_SECONDS = 2
 NOT_MODIFIED = "Nothing has changed since `If-None-Match`."
-IfNoneMatch = Annotated[str | None, Header(description="`ETag` of the last answer.")]
+IfNoneMatch = Annotated[str | None, Header(description="`ETag` of the last response.")]
 
 
 def polled(resource: BaseModel, if_none_match: str | None, *, living: bool) -> Response:

@@ -18,13 +18,13 @@ router = APIRouter(prefix="/keys", tags=["access"], route_class=JsonRoute)
 @router.post(
     "",
     operation_id="create_key",
-    summary="Make a key",
+    summary="Create a key",
     status_code=201,
-    response_description="The key, and this once its token.",
+    response_description="The key with its token, which is not shown again.",
     responses={201: {"headers": LOCATION}, **problems(ErrorCode.REQUEST_TOO_LARGE)},
 )
 def create_key(services: ToAdminister, request: KeyRequest, response: Response) -> NewKey:
-    """For the tenant of the key that asks. The token is in this answer and nowhere else: keep it."""
+    """Creates a key for the caller's tenant. The token is returned only in this response: store it."""
     key = api_keys.create(services, request)
     response.headers["Location"] = f"{V1}/keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"
@@ -33,13 +33,13 @@ def create_key(services: ToAdminister, request: KeyRequest, response: Response) 
 
 @router.get("", operation_id="list_keys", summary="List keys", responses=problems())
 def list_keys(services: ToAdminister, cursor: Cursor = None, limit: Limit = 20) -> Page[KeyResource]:
-    """Newest first, revoked and expired ones included; never their tokens."""
+    """Newest first, including revoked and expired keys; without tokens."""
     return api_keys.page(services, cursor, limit)
 
 
-@router.get("/{key_id}", operation_id="get_key", summary="Look at a key", responses=problems(ErrorCode.NOT_FOUND))
+@router.get("/{key_id}", operation_id="get_key", summary="Get a key", responses=problems(ErrorCode.NOT_FOUND))
 def get_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
-    """Its scopes, when it was made and last used, and whether it still opens anything."""
+    """Returns its scopes, when it was created and last used, and whether it is still valid."""
     return api_keys.get(services, key_id)
 
 
@@ -47,5 +47,5 @@ def get_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
     "/{key_id}/revoke", operation_id="revoke_key", summary="Revoke a key", responses=problems(ErrorCode.NOT_FOUND)
 )
 def revoke_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
-    """At once and for good, also the key that asks. Repeating it changes nothing."""
+    """Revokes the key immediately and permanently, even the key that makes the request. Repeating the call changes nothing."""
     return api_keys.revoke(services, key_id)

@@ -14,9 +14,9 @@ from store.access import audit
 router = APIRouter(prefix="/audit", tags=["access"], route_class=FairRoute)
 
 
-@router.get("", operation_id="list_audit", summary="Who changed what", responses=problems())
+@router.get("", operation_id="list_audit", summary="List the audit log", responses=problems())
 def list_audit(services: ToAdminister, cursor: Cursor = None, limit: Limit = 20) -> Page[AuditEntry]:
-    """Every change by a key of the tenant, and calls that were kept from one for want of a scope. Newest first."""
+    """Every change made with a key of the tenant, and calls that were denied because a scope was missing. Newest first."""
     with services.database.read() as session:
         rows = audit.page(session, services.tenant, cursor, limit)
     return resources.page(rows, [resources.audit_entry(row) for row in rows.items])

@@ -23,11 +23,11 @@ _FILE = dict.fromkeys(
 )
 _TAR: dict[str, Any] = {"application/x-tar": _BINARY}
 _RANGES = request_headers(
-    Range="One range of bytes, `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several mean the whole file.",
-    If_Range="`ETag` of the part you have: the whole file comes where it is another.",
-    If_None_Match="`ETag` of the file you have: 304 where it is the same.",
+    Range="One byte range: `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. With several ranges, the whole file is returned.",
+    If_Range="`ETag` of the part you have: if it has changed, the whole file is returned.",
+    If_None_Match="`ETag` of the file you have: 304 if it has not changed.",
 )
-_NOT_MODIFIED = {"description": "The client has it already (`If-None-Match`)."}
+_NOT_MODIFIED = {"description": "The client's copy is current (`If-None-Match`)."}
 StoredName = Annotated[
     str, Path(max_length=255, description="Name of a file of the step.", examples=["model.safetensors"])
 ]
@@ -40,18 +40,18 @@ StoredName = Annotated[
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def list_checkpoints(services: ToReadJobs, job_id: JobPath) -> Page[CheckpointResource]:
-    """Every committed step with a model, in order; also of jobs that still run, failed or were cancelled."""
+    """All committed steps with a model, in order, including those of running, failed and cancelled jobs."""
     return Page(items=tuple(checkpoints.described(services, job_id, checkpoints.all_of(services, job_id))))
 
 
 @router.get(
     "/{step}",
     operation_id="get_checkpoint",
-    summary="Look at a checkpoint",
+    summary="Get a checkpoint",
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.NO_CHECKPOINT, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> CheckpointResource:
-    """Its metrics, and its files with sizes, SHA-256 and addresses."""
+    """Returns its metrics, and its files with sizes, SHA-256 and URLs."""
     (found,) = checkpoints.described(services, job_id, [checkpoints.one(services, job_id, step)])
     return found
 
@@ -63,7 +63,7 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
     response_class=Response,
     responses={
         200: {"description": "The file. `ETag` is its SHA-256.", "content": _FILE, "headers": ETAG},
-        206: {"description": "The bytes of `Range`.", "content": _FILE, "headers": ETAG | CONTENT_RANGE},
+        206: {"description": "The requested byte range.", "content": _FILE, "headers": ETAG | CONTENT_RANGE},
         304: _NOT_MODIFIED,
         **problems(
             ErrorCode.NOT_FOUND,
@@ -80,18 +80,18 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
 def download_checkpoint_file(
     services: ToReadJobs, job_id: JobPath, step: StepPath, name: StoredName, request: Request
 ) -> Response:
-    """Supports one range, `If-Range` and `If-None-Match`; HEAD as well. 404 `no_checkpoint` where the step has no model."""
+    """Supports a single range, `If-Range`, `If-None-Match` and HEAD. 404 `no_checkpoint` if the step has no model."""
     return file_response(request, services, checkpoints.file_of(services, job_id, step, name))
 
 
 @router.get(
     "/{step}/archive",
     operation_id="download_checkpoint_archive",
-    summary="Download a checkpoint as a tar",
+    summary="Download a checkpoint as a tar archive",
     response_class=Response,
     responses={
-        200: {"description": "All files below one folder.", "content": _TAR, "headers": ETAG},
-        206: {"description": "The bytes of `Range`.", "content": _TAR, "headers": ETAG | CONTENT_RANGE},
+        200: {"description": "All files, in one folder.", "content": _TAR, "headers": ETAG},
+        206: {"description": "The requested byte range.", "content": _TAR, "headers": ETAG | CONTENT_RANGE},
         304: _NOT_MODIFIED,
         **problems(
             ErrorCode.NOT_FOUND,
@@ -106,7 +106,8 @@ def download_checkpoint_file(
     openapi_extra=_RANGES,
 )
 def download_checkpoint_archive(services: ToReadJobs, job_id: JobPath, step: StepPath, request: Request) -> Response:
-    """Streamed, of known length, and the same bytes every time, so that a download that broke off goes on with `Range`."""
+    """The archive is streamed, has a known length and is always identical, so that an interrupted download can be resumed with
+    `Range`."""
     row = checkpoints.one(services, job_id, step)
     folder = f"{job_id}-step-{step}"
     return archive_response(request, services, StepArchive(folder, row.files), folder)

@@ -62,11 +62,11 @@ _EXAMPLE = {
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
 def create_dataset(services: ToWriteModels, body: UploadRequest, key: Key, request: Request) -> Response:
-    """Name the parquet shards that will follow, with their sizes and SHA-256.
+    """Declares the parquet shards to be uploaded, with their sizes and SHA-256.
 
-    `<split>.parquet` and `<split>-*.parquet` belong to that split. Rows hold what a checkpoint reads: audio (wav, flac, ogg or
-    mp3) or an image (PNG, JPEG, WebP, GIF or BMP) as a struct with `bytes`, a text, or a list of words; and what it answers: a
-    label (text, or an id of the ClassLabel feature of `datasets`), a list of them, or what was said. Embeddings need no answer.
+    `<split>.parquet` and `<split>-*.parquet` belong to that split. Each row has the input of the model: audio (wav, flac, ogg
+    or mp3) or an image (PNG, JPEG, WebP, GIF or BMP) as a struct with `bytes`, a text, or a list of words; and its label: text
+    or an id of the ClassLabel feature of `datasets`, a list of labels, or a transcript. Embeddings need no labels.
     """
 
     def answer(_: Session, upload: Upload) -> Answer:
@@ -78,7 +78,7 @@ def create_dataset(services: ToWriteModels, body: UploadRequest, key: Key, reque
 
 @router.get("", operation_id="list_datasets", summary="List datasets", responses=problems())
 def list_datasets(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 20) -> Page[DatasetResource]:
-    """Newest first, open ones included, those that expired or were deleted left out."""
+    """Newest first, including open uploads, without expired and deleted ones."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "dataset", cursor, limit)
         return resources.page(rows, [resources.dataset(row, services.settings) for row in rows.items])
@@ -87,11 +87,11 @@ def list_datasets(services: ToReadUploads, cursor: Cursor = None, limit: Limit =
 @router.get(
     "/{dataset_id}",
     operation_id="get_dataset",
-    summary="Look at a dataset",
+    summary="Get a dataset",
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
 )
 def get_dataset(services: ToReadUploads, dataset_id: DatasetPath) -> DatasetResource:
-    """Its files, and once complete its rows by split, labels, columns and, of audio, duration."""
+    """Returns its files and, once complete, its rows by split, labels, columns and, for audio, the duration."""
     return resources.dataset(uploads.get(services, "dataset", dataset_id), services.settings)
 
 
@@ -103,15 +103,15 @@ def get_dataset(services: ToReadUploads, dataset_id: DatasetPath) -> DatasetReso
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def delete_dataset(services: ToWriteModels, dataset_id: DatasetPath) -> None:
-    """An upload that was not completed goes with what has been sent of it. Of a ready dataset the files go, and it answers 410
-    from then on; 409 while a job that has not ended needs it. Checkpoints that were made of it stay."""
+    """Deletes an upload that was not completed, with everything received so far. For a ready dataset, its files are deleted and
+    it returns 410 from then on; 409 while an unfinished job needs it. Checkpoints made from it are kept."""
     uploads.discard(services, "dataset", dataset_id)
 
 
 @router.put(
     "/{dataset_id}/files/{name}",
     operation_id="upload_dataset_file",
-    summary="Send a file of a dataset",
+    summary="Upload a file of a dataset",
     openapi_extra=FILE_BODY,
     responses=problems(
         ErrorCode.NOT_FOUND,
@@ -129,19 +129,19 @@ def delete_dataset(services: ToWriteModels, dataset_id: DatasetPath) -> None:
 async def upload_dataset_file(
     services: ToWriteModels, dataset_id: DatasetPath, name: FilePath, request: Request
 ) -> UploadedFile:
-    """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept."""
+    """The body is the file itself. It is checked while it is received; if anything is wrong, nothing is stored."""
     return await uploads.receive(services, "dataset", dataset_id, name, content_length(request), request.stream())
 
 
 @router.post(
     "/{dataset_id}/complete",
     operation_id="complete_dataset",
-    summary="Check a dataset and make it usable",
+    summary="Check a dataset and make it ready",
     response_description="The dataset is ready.",
     responses={
         202: {
             "model": DatasetResource,
-            "description": "It is `checking`. Ask for it again until it is not: `ready`, or `open` with the `error`.",
+            "description": "The dataset is `checking`. Poll it until it is `ready`, or `open` with an `error`.",
             "headers": LOCATION | RETRY_AFTER,
         },
         **problems(
@@ -160,10 +160,10 @@ async def upload_dataset_file(
 async def complete_dataset(
     services: ToWriteModels, dataset_id: DatasetPath, response: Response, request: DatasetCompletion | None = None
 ) -> DatasetResource:
-    """Read every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full.
+    """Reads every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full.
 
-    A small dataset is `ready`, or refused, with the answer. The check of a larger one goes on after it. Repeating the call waits
-    once more, and changes nothing while the dataset is `checking` or `ready`.
+    For a small dataset, the response says whether it is `ready` or rejected. The check of a larger one continues after the
+    response. Repeating the call waits once more, and changes nothing while the dataset is `checking` or `ready`.
     """
     columns = request.columns if request else Columns()
     # Forty at once are half a second of work: one after another they leave other tenants' requests their turns.

@@ -28,18 +28,18 @@ _STREAM = "text/event-stream"
 @router.get(
     "",
     operation_id="list_job_events",
-    summary="What happened to a job",
+    summary="List or stream the events of a job",
     response_model=Page[JobEvent],
     responses={
         200: {
-            "description": "A page; with `Accept: text/event-stream` a stream of server-sent events, each a JobEvent as `data` "
-            "with its `seq` as `id`.",
+            "description": "A page of events; with `Accept: text/event-stream`, a stream of server-sent events, each with a "
+            "JobEvent as `data` and its `seq` as `id`.",
             # A schema would be of the events as objects, which OpenAPI 3.1 has no words for.
             "content": {_STREAM: {}},
             "headers": sometimes(ETAG | RETRY_AFTER),
         },
         204: {
-            "description": "As a stream: the job has ended, and its events are known or are gone. Do not connect again."
+            "description": "For a stream: the job has ended, and all its events have been sent or removed. Do not reconnect."
         },
         304: {"description": NOT_MODIFIED, "headers": ETAG | sometimes(RETRY_AFTER)},
         **problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.EXPIRED, ErrorCode.TOO_MANY_STREAMS),
@@ -49,21 +49,23 @@ async def list_job_events(
     services: ToReadJobs,
     request: Request,
     job_id: JobPath,
-    after: Annotated[int, Query(ge=0, le=_LARGEST, description="Events numbered above this one.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Most events of a page. A stream has no limit.")] = 200,
+    after: Annotated[int, Query(ge=0, le=_LARGEST, description="Only events with a greater number.")] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=1000, description="Maximum number of events on a page. A stream has no limit.")
+    ] = 200,
     accept: Annotated[
-        str | None, Header(description="`text/event-stream` for a stream.", examples=["text/event-stream"])
+        str | None, Header(description="`text/event-stream` to receive a stream.", examples=["text/event-stream"])
     ] = None,
     last_event_id: Annotated[
         int | None,
-        Header(ge=0, le=_LARGEST, description="Of a stream: goes on after this event. Counts before `after`."),
+        Header(ge=0, le=_LARGEST, description="For a stream: continue after this event. Overrides `after`."),
     ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """In order, oldest first. `next_cursor` is the `after` of the next page, null where this one is the last.
+    """Oldest first. `next_cursor` is the `after` of the next page; null on the last page.
 
-    A stream sends what there is and then what comes, with a comment now and then where nothing does, and ends with the job.
-    Whoever connects again with `Last-Event-ID`, or `after`, misses nothing and gets nothing twice.
+    A stream sends the existing events, then new ones as they happen, with a comment now and then while nothing happens, and
+    ends with the job. A client that reconnects with `Last-Event-ID` or `after` misses no event and gets none twice.
     """
     if any(kind.split(";")[0].strip().lower() == _STREAM for kind in (accept or "").split(",")):
         return await _stream(services, request, job_id, after if last_event_id is None else last_event_id)

@@ -18,19 +18,19 @@ router = APIRouter(tags=["service"], route_class=FairRoute)
 limits_router = APIRouter(tags=["service"], route_class=FairRoute)
 
 
-@router.get("/healthz", operation_id="get_health", summary="Is the process alive", responses=problems())
+@router.get("/healthz", operation_id="get_health", summary="Liveness check", responses=problems())
 async def get_health() -> Health:
-    """Asks nothing of anybody: for restarting a process that hangs."""
+    """Checks no other component: use it to restart a process that hangs."""
     return Health(status="ok")
 
 
 @router.get(
     "/readyz",
     operation_id="get_readiness",
-    summary="Can the service work",
+    summary="Readiness check",
     responses={
         503: {
-            "description": "Something it needs does not answer; `checks` says what.",
+            "description": "A component that the service needs does not respond; `checks` says which.",
             "model": Health,
             "headers": RETRY_AFTER,
         },
@@ -38,9 +38,9 @@ async def get_health() -> Health:
     },
 )
 async def get_readiness(services: Public, response: Response) -> Health:
-    """Database, broker and artifacts, each asked now: for deciding whether to send requests here.
+    """Checks database, broker and artifact store now: use it to decide whether to send requests to this process.
 
-    Without the broker jobs are still accepted, and start when it is back; the answer is 503 nevertheless.
+    Without the broker, jobs are still accepted and start when it is back; the response is 503 nevertheless.
     """
     checks = await services.readiness.ask()
     ready = all(answer == OK for answer in checks.values())
@@ -50,9 +50,9 @@ async def get_readiness(services: Public, response: Response) -> Health:
     return Health(status=OK if ready else "unavailable", checks=checks)
 
 
-@limits_router.get("/limits", operation_id="get_limits", summary="What this server accepts", responses=problems())
+@limits_router.get("/limits", operation_id="get_limits", summary="Get the limits of this server", responses=problems())
 def get_limits(services: ToLookAround) -> Limits:
-    """Sizes, file kinds and model families; quotas of the key's tenant and what of them is used."""
+    """Returns sizes, file types and model families, and the quotas of the key's tenant with their usage."""
     settings = services.settings
     with services.database.read() as session:
         used = quotas.usage(session, services.tenant)

@@ -75,9 +75,9 @@ JobBody = Annotated[JobRequest, Body(openapi_examples=JOB_EXAMPLES)]
     summary="Submit a job",
     status_code=202,
     response_model=JobResource,
-    response_description="Queued. `Location` is where to poll.",
+    response_description="The job is queued. Poll it at `Location`.",
     responses={
-        200: {"description": "`validate_only`: the job could run, and this is what it would be.", "model": JobPreview},
+        200: {"description": "`validate_only`: the job is valid; this is a preview of it.", "model": JobPreview},
         202: {"headers": LOCATION | RETRY_AFTER | REPLAYED},
         **problems(*REFUSED, *CODES, ErrorCode.QUOTA_EXCEEDED),
     },
@@ -89,10 +89,10 @@ def create_job(
     request: Request,
     background: BackgroundTasks,
     validate_only: Annotated[
-        bool, Query(description="Answer 200 with the filled-in request and its estimate; store nothing.")
+        bool, Query(description="Return 200 with the completed request and an estimate; store nothing.")
     ] = False,
 ) -> Response:
-    """Refused at once where it cannot succeed: inputs not ready, a sparsity out of reach, labels the model does not know."""
+    """Queues a job. One that cannot succeed is rejected: inputs not ready, a target out of reach, labels unknown to the model."""
     if validate_only:
         accepted = submit.check(services, body)
         estimate = None if accepted.model.known is None else estimates.estimate(services, accepted)
@@ -116,11 +116,11 @@ def create_job(
     responses=problems(*REFUSED),
 )
 def estimate_job(services: ToReadJobs, body: JobBody) -> JobEstimate:
-    """What every step would leave in parameters, FLOPs and bytes, and what time and memory the job would take.
+    """Returns the parameters, FLOPs and bytes after every step, and the time and memory that the job would take.
 
-    Sizes follow from the checkpoint's config and header and the spec; which structures go is not known before they are
-    scored, and counts as spread evenly. Time and memory are null until a job of the model's family has finished here. Refused
-    with the same errors as the job itself; nothing is stored.
+    Sizes are computed from the checkpoint's config and header and the spec. Which structures are removed is not known before
+    they are scored, so they are assumed to be spread evenly. Time and memory are null until a job of the model's family has
+    finished on this server. Fails with the same errors as the job itself; nothing is stored.
     """
     return estimates.estimate(services, submit.check(services, body))
 
@@ -141,24 +141,26 @@ def list_jobs(
     cursor: Cursor = None,
     limit: Limit = 20,
     state: Annotated[
-        list[JobState] | None, Query(max_length=len(JobState), description="Only jobs in this state; several: in any.")
+        list[JobState] | None,
+        Query(max_length=len(JobState), description="Only jobs in this state; if repeated, in any of the states."),
     ] = None,
     label: Annotated[
         list[LabelSelector] | None,
         Query(
             max_length=16,
-            description="Only jobs with this label, `team=speech`, or with any value of it, `team`. Several: with all of them.",
+            description="Only jobs with this label, `team=speech`, or with any value of it, `team`. If repeated, with all of "
+            "them.",
         ),
     ] = None,
     model: Annotated[ModelId | None, Query(description="Only jobs that prune this model.")] = None,
     sweep: Annotated[SweepId | None, Query(description="Only jobs of this sweep.")] = None,
     created_after: Annotated[
-        Moment | None, Query(description="Only jobs of this moment or later, RFC 3339 with its offset.")
+        Moment | None, Query(description="Only jobs created at or after this time, RFC 3339 with its offset.")
     ] = None,
-    created_before: Annotated[Moment | None, Query(description="Only jobs before this moment.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Only jobs created before this time.")] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Newest first, deleted ones left out. `Retry-After` is sent while a job of the page has not ended."""
+    """Newest first, without deleted jobs. `Retry-After` is sent while any job on the page is unfinished."""
     wanted = JobFilter(
         states=state or (),
         labels=label or (),
@@ -183,7 +185,7 @@ def list_jobs(
     },
 )
 def get_job(services: ToReadJobs, job_id: JobPath, if_none_match: IfNoneMatch = None) -> Response:
-    """State, phase, progress and the metrics of every committed step. `Retry-After` is sent until the job has ended."""
+    """Returns state, phase, progress and the metrics of every committed step. `Retry-After` is sent until the job has ended."""
     job = jobs.get(services, job_id)
     return polled(job, if_none_match, living=job.state not in TERMINAL_STATES)
 
@@ -196,7 +198,8 @@ def get_job(services: ToReadJobs, job_id: JobPath, if_none_match: IfNoneMatch = 
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def delete_job(services: ToWriteJobs, job_id: JobPath) -> None:
-    """With its checkpoints, events and logs; it answers 410 from then on. 409 before its end: cancel it first."""
+    """Deletes the job with its checkpoints, events and logs; it returns 410 from then on. 409 if it has not ended: cancel it
+    first."""
     jobs.delete(services, job_id)
 
 
@@ -208,7 +211,8 @@ def delete_job(services: ToWriteJobs, job_id: JobPath) -> None:
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def cancel_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
-    """A queued job is cancelled at once, a running one becomes `cancelling` until its engine has ended. 409 after its end."""
+    """A queued job is cancelled immediately; a running one becomes `cancelling` until its engine has stopped. 409 if it has
+    ended."""
     return jobs.cancel(services, job_id)
 
 
@@ -220,7 +224,7 @@ def cancel_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
-    """A queued job is paused at once, a running one after the step that runs (`pause_requested` until then)."""
+    """A queued job is paused immediately, a running one after its current step (`pause_requested` until then)."""
     return jobs.pause(services, job_id)
 
 
@@ -232,7 +236,7 @@ def pause_job(services: ToWriteJobs, job_id: JobPath) -> JobResource:
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT),
 )
 def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTasks) -> JobResource:
-    """It is queued again and goes on after its last finished step; a pause that was still to come is taken back."""
+    """The job is queued again and continues after its last finished step; a pending pause is withdrawn."""
     job = jobs.resume(services, job_id)
     background.add_task(waking.wake, services)
     return job
@@ -241,11 +245,11 @@ def resume_job(services: ToWriteJobs, job_id: JobPath, background: BackgroundTas
 @router.get(
     "/{job_id}/logs",
     operation_id="get_job_log",
-    summary="The engine's log",
+    summary="Get the engine's log",
     response_class=Response,
     responses={
         200: {
-            "description": "A piece of the log, at most about a megabyte; empty at its end.",
+            "description": "A part of the log, at most about one megabyte; empty at its end.",
             "content": {"text/plain": {"schema": {"type": "string"}}},
             "headers": LOG_HEADERS,
         },
@@ -256,11 +260,11 @@ def get_job_log(
     services: ToReadJobs,
     job_id: JobPath,
     attempt: Annotated[
-        int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest that left a log.")
+        int | None, Query(ge=1, le=2**31 - 1, description="Number of the attempt. Default: the newest that has a log.")
     ] = None,
-    offset: Annotated[int, Query(ge=0, le=2**53, description="`Log-Next-Offset` of the last answer.")] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**53, description="`Log-Next-Offset` of the last response.")] = 0,
 ) -> Response:
-    """What the engine wrote in one attempt, also while it runs and after it failed. Ask on from `Log-Next-Offset`."""
+    """The engine's output in one attempt, also while it runs and after it failed. Continue from `Log-Next-Offset`."""
     piece, attempts = jobs.log_of(services, job_id, attempt, offset)
     headers = {
         "Log-Attempt": str(piece.attempt),
@@ -276,21 +280,21 @@ def get_job_log(
 @router.get(
     "/{job_id}/report",
     operation_id="get_job_report",
-    summary="The report of a job",
+    summary="Get the report of a job",
     tags=["checkpoints"],
     response_class=Response,
     responses={
         200: {
-            "description": "A self-contained page.",
+            "description": "A self-contained HTML page.",
             "content": {"text/html": {"schema": {"type": "string"}}},
             "headers": ETAG,
         },
         206: {
-            "description": "The bytes of `Range`.",
+            "description": "The requested byte range.",
             "content": {"text/html": {"schema": {"type": "string"}}},
             "headers": ETAG | CONTENT_RANGE,
         },
-        304: {"description": "The client has it already (`If-None-Match`)."},
+        304: {"description": "The client's copy is current (`If-None-Match`)."},
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.NO_CHECKPOINT,
@@ -302,11 +306,11 @@ def get_job_log(
         ),
     },
     openapi_extra=request_headers(
-        Range="One range of bytes.",
+        Range="One byte range.",
         If_Range="`ETag` of the part you have.",
-        If_None_Match="`ETag` of the report you have: 304 where it has not changed.",
+        If_None_Match="`ETag` of the report you have: 304 if it has not changed.",
     ),
 )
 def get_job_report(services: ToReadJobs, job_id: JobPath, request: Request) -> Response:
-    """As of the newest step: the same page as in its folder. 404 `no_checkpoint` before the first step."""
+    """The report after the newest step, as in the step's folder. 404 `no_checkpoint` before the first step."""
     return file_response(request, services, checkpoints.report_of(services, job_id), inline=True, caching="no-cache")

@@ -58,12 +58,12 @@ _EXAMPLE = {
     openapi_extra={"requestBody": {"content": {"application/json": {"examples": _EXAMPLE}}}},
 )
 def create_model(services: ToWriteModels, body: ModelUploadRequest, key: Key, request: Request) -> Response:
-    """Name the files that will follow, with their sizes and SHA-256.
+    """Declares the files to be uploaded, with their sizes and SHA-256.
 
     A checkpoint is `config.json`, `preprocessor_config.json` and `model.safetensors`, or shards
-    `model-0000x-of-0000y.safetensors` with `model.safetensors.index.json`; `README.md` may come along. A whole folder may be
-    declared, each file by its path in it, such as `1_Pooling/config.json`: what of it is not needed is left out, as `warnings`
-    say, and only what `files` of the answer lists is to be sent.
+    `model-0000x-of-0000y.safetensors` with `model.safetensors.index.json`; `README.md` is allowed. You can declare a whole
+    folder, each file by its path in it, such as `1_Pooling/config.json`. Files that are not needed are skipped and named in
+    `warnings`; upload only those in `files` of the response.
     """
 
     def answer(_: Session, upload: Upload) -> Answer:
@@ -75,7 +75,7 @@ def create_model(services: ToWriteModels, body: ModelUploadRequest, key: Key, re
 
 @router.get("", operation_id="list_models", summary="List models", responses=problems())
 def list_models(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 20) -> Page[ModelResource]:
-    """Newest first, open ones included, those that expired or were deleted left out."""
+    """Newest first, including open uploads, without expired and deleted ones."""
     with services.database.read() as session:
         rows = stored.page(session, services.tenant, "model", cursor, limit)
         return resources.page(rows, [resources.model(row, services.settings) for row in rows.items])
@@ -84,11 +84,12 @@ def list_models(services: ToReadUploads, cursor: Cursor = None, limit: Limit = 2
 @router.get(
     "/{model_id}",
     operation_id="get_model",
-    summary="Look at a model",
+    summary="Get a model",
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED),
 )
 def get_model(services: ToReadUploads, model_id: ModelPath) -> ModelResource:
-    """Its files, and once complete its architecture, attention widths, sizes and how far each granularity can cut it."""
+    """Returns its files and, once complete, its architecture, attention widths, sizes and the maximum sparsity of each
+    granularity."""
     return resources.model(uploads.get(services, "model", model_id), services.settings)
 
 
@@ -100,15 +101,15 @@ def get_model(services: ToReadUploads, model_id: ModelPath) -> ModelResource:
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT, ErrorCode.DELETED, ErrorCode.EXPIRED),
 )
 def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
-    """An upload that was not completed goes with what has been sent of it. Of a ready model the files go, and it answers 410
-    from then on; 409 while a job that has not ended needs it. Checkpoints that were made of it stay."""
+    """Deletes an upload that was not completed, with everything received so far. For a ready model, its files are deleted and
+    it returns 410 from then on; 409 while an unfinished job needs it. Checkpoints made from it are kept."""
     uploads.discard(services, "model", model_id)
 
 
 @router.put(
     "/{model_id}/files/{name:path}",
     operation_id="upload_model_file",
-    summary="Send a file of a model",
+    summary="Upload a file of a model",
     openapi_extra=FILE_BODY,
     responses=problems(
         ErrorCode.NOT_FOUND,
@@ -129,9 +130,9 @@ def delete_model(services: ToWriteModels, model_id: ModelPath) -> None:
 async def upload_model_file(
     services: ToWriteModels, model_id: ModelPath, name: ModelFilePath, request: Request
 ) -> UploadedFile:
-    """The body is the file itself. It is checked as it streams; where anything is wrong nothing is kept.
+    """The body is the file itself. It is checked while it is received; if anything is wrong, nothing is stored.
 
-    Sending a file again is fine until the upload is complete. A slash in its name stands in the address as it is, or as `%2F`.
+    A file can be uploaded again until the upload is complete. A slash in its name can be sent as it is or as `%2F`.
     """
     return await uploads.receive(services, "model", model_id, name, content_length(request), request.stream())
 
@@ -139,7 +140,7 @@ async def upload_model_file(
 @router.post(
     "/{model_id}/complete",
     operation_id="complete_model",
-    summary="Check a model and make it usable",
+    summary="Check a model and make it ready",
     responses=problems(
         ErrorCode.NOT_FOUND,
         ErrorCode.UPLOAD_INCOMPLETE,
@@ -158,7 +159,7 @@ async def upload_model_file(
     ),
 )
 async def complete_model(services: ToWriteModels, model_id: ModelPath) -> ModelResource:
-    """Read config and safetensors headers, without loading anything. Repeating it on a ready model changes nothing."""
+    """Reads config and safetensors headers without loading any weights. Repeating it for a ready model changes nothing."""
     # Hundreds of headers of megabytes are seconds of work.
     async with services.long_turns.one(services.tenant):
         upload = await services.in_thread(complete.complete_model, services, model_id)

@@ -25,7 +25,7 @@ DatasetPath = Annotated[
 ]
 ResumablePath = Annotated[
     ResumableId,
-    Path(description="Identifier of a file that comes in pieces.", examples=["upl_aaaaaaaaaaaaaaaaaaaaaaaaaa"]),
+    Path(description="Identifier of a resumable file upload.", examples=["upl_aaaaaaaaaaaaaaaaaaaaaaaaaa"]),
 ]
 JobPath = Annotated[JobId, Path(description="Identifier of a job.", examples=["job_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
 SweepPath = Annotated[SweepId, Path(description="Identifier of a sweep.", examples=["swp_aaaaaaaaaaaaaaaaaaaaaaaaaa"])]
@@ -41,9 +41,11 @@ ModelFilePath = Annotated[
     FolderFileName,
     Path(description="Path of a declared file in the model's folder.", examples=["1_Pooling/config.json"]),
 ]
-StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of a step; the first cut is 1.", examples=[1])]
+StepPath = Annotated[
+    int, Path(ge=0, le=10_000, description="Number of the step; the first cut is step 1.", examples=[1])
+]
 Cursor = Annotated[
-    str | None, Query(max_length=256, description="`next_cursor` of the page before. Left out: the newest page.")
+    str | None, Query(max_length=256, description="`next_cursor` of the previous page. Default: the newest page.")
 ]
 
 
@@ -55,7 +57,7 @@ def _date_first(given: str) -> str:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_first)]
-Limit = Annotated[int, Query(ge=1, le=100, description="Most items of a page.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items on a page.")]
 
 FILE_BODY: dict[str, Any] = {
     "requestBody": {

@@ -35,7 +35,7 @@ _SPOKEN: dict[str, Any] = {
             "in": "header",
             "required": True,
             "schema": {"type": "string", "enum": [VERSION]},
-            "description": "The version of the protocol.",
+            "description": "The protocol version.",
         }
     ]
 }
@@ -77,11 +77,12 @@ class TusRoute(FairRoute):
 
 router = APIRouter(tags=["resumable uploads"], route_class=TusRoute)
 
-UploadLength = Annotated[int, Header(ge=0, le=2**53, description="Size of the file, as it was declared.")]
+UploadLength = Annotated[int, Header(ge=0, le=2**53, description="Size of the file, as declared.")]
 UploadMetadata = Annotated[
     str,
     Header(
-        max_length=4096, description="`filename` and the declared name in base64; more pairs may follow after commas."
+        max_length=4096,
+        description="`filename` followed by the declared name in base64; more pairs may follow, separated by commas.",
     ),
 ]
 _CREATE_PROBLEMS = problems(
@@ -100,16 +101,16 @@ _LIST_PROBLEMS = problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.TUS_
 @router.options(
     "/uploads",
     operation_id="get_resumable_protocol",
-    summary="What of tus is spoken here",
+    summary="Get the supported tus features",
     status_code=204,
     response_class=Response,
     responses={
-        204: {"description": "In `Tus-Version`, `Tus-Extension`, `Tus-Max-Size`, `Tus-Checksum-Algorithm`."},
+        204: {"description": "In `Tus-Version`, `Tus-Extension`, `Tus-Max-Size` and `Tus-Checksum-Algorithm`."},
         **problems(),
     },
 )
 def get_protocol(services: ToWriteModels) -> Response:
-    """Asked for by clients before they begin."""
+    """For clients that ask before they start."""
     return Response(
         status_code=204,
         headers={
@@ -124,7 +125,7 @@ def get_protocol(services: ToWriteModels) -> Response:
 @router.post(
     "/models/{model_id}/uploads",
     operation_id="create_model_file_upload",
-    summary="Begin to send a file of a model in pieces",
+    summary="Start a resumable upload of a model file",
     status_code=201,
     openapi_extra=_SPOKEN,
     responses={201: {"headers": LOCATION | _STANDING}, **_CREATE_PROBLEMS},
@@ -136,14 +137,14 @@ def create_for_model(
     upload_metadata: UploadMetadata,
     response: Response,
 ) -> ResumableFile:
-    """The endpoint to give a tus client. The file must have been declared; `Location` is where its pieces go."""
+    """The endpoint for tus clients. The file must have been declared; send its bytes to `Location`."""
     return _created(services, "model", model_id, upload_length, upload_metadata, response)
 
 
 @router.post(
     "/datasets/{dataset_id}/uploads",
     operation_id="create_dataset_file_upload",
-    summary="Begin to send a file of a dataset in pieces",
+    summary="Start a resumable upload of a dataset file",
     status_code=201,
     openapi_extra=_SPOKEN,
     responses={201: {"headers": LOCATION | _STANDING}, **_CREATE_PROBLEMS},
@@ -155,44 +156,45 @@ def create_for_dataset(
     upload_metadata: UploadMetadata,
     response: Response,
 ) -> ResumableFile:
-    """The endpoint to give a tus client. The file must have been declared; `Location` is where its pieces go."""
+    """The endpoint for tus clients. The file must have been declared; send its bytes to `Location`."""
     return _created(services, "dataset", dataset_id, upload_length, upload_metadata, response)
 
 
 @router.get(
     "/models/{model_id}/uploads",
     operation_id="list_model_file_uploads",
-    summary="Files of a model that come in pieces",
+    summary="List resumable uploads of a model",
     responses={200: {"headers": TUS_RESUMABLE}, **_LIST_PROBLEMS},
 )
 def list_for_model(
     services: ToReadUploads, model_id: ModelPath, cursor: Cursor = None, limit: Limit = 20
 ) -> Page[ResumableFile]:
-    """Newest first: for a client that was ended, and goes on where it stopped."""
+    """Newest first. A client that was restarted can find its uploads here and resume them."""
     return _begun(services, "model", model_id, cursor, limit)
 
 
 @router.get(
     "/datasets/{dataset_id}/uploads",
     operation_id="list_dataset_file_uploads",
-    summary="Files of a dataset that come in pieces",
+    summary="List resumable uploads of a dataset",
     responses={200: {"headers": TUS_RESUMABLE}, **_LIST_PROBLEMS},
 )
 def list_for_dataset(
     services: ToReadUploads, dataset_id: DatasetPath, cursor: Cursor = None, limit: Limit = 20
 ) -> Page[ResumableFile]:
-    """Newest first: for a client that was ended, and goes on where it stopped."""
+    """Newest first. A client that was restarted can find its uploads here and resume them."""
     return _begun(services, "dataset", dataset_id, cursor, limit)
 
 
 @router.get(
     "/uploads/{upload_id}",
     operation_id="get_file_upload",
-    summary="How far a file has come",
+    summary="Get the offset of a file upload",
     responses={200: {"headers": _STANDING}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
 )
 async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response: Response) -> ResumableFile:
-    """HEAD, as tus clients ask, has the same headers. Once all of it has come it stays until the model or dataset is complete."""
+    """HEAD, as used by tus clients, returns the same headers. A fully received upload is kept until the model or dataset
+    is complete."""
     await resumable.settled(upload_id)
     row = await services.in_thread(resumable.get, services, upload_id)
     response.headers.update({**_headers(services, row), "Upload-Length": str(row.size), "Cache-Control": "no-store"})
@@ -202,12 +204,12 @@ async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response
 @router.patch(
     "/uploads/{upload_id}",
     operation_id="append_to_file_upload",
-    summary="Send the next bytes of a file",
+    summary="Append bytes to a file",
     status_code=204,
     response_class=Response,
     openapi_extra=_SPOKEN | _PIECE_BODY,
     responses={
-        204: {"description": "Kept.", "headers": _STANDING},
+        204: {"description": "The bytes were stored.", "headers": _STANDING},
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.UPLOAD_OFFSET,
@@ -233,14 +235,14 @@ async def append(
     services: ToWriteModels,
     upload_id: ResumablePath,
     request: Request,
-    upload_offset: Annotated[int, Header(ge=0, le=2**53, description="Where these bytes begin: what HEAD said.")],
+    upload_offset: Annotated[int, Header(ge=0, le=2**53, description="Offset of these bytes, as returned by HEAD.")],
     upload_checksum: Annotated[
         str | None,
         Header(max_length=256, description="`sha1` or `sha256`, a space, and the body's checksum in base64."),
     ] = None,
 ) -> Response:
-    """Where the connection breaks, what has come is kept; ask with HEAD and go on. With the last byte the file is checked as a
-    whole, and where anything is wrong with it, all of it is given up."""
+    """If the connection breaks, the bytes received so far are kept; get the offset with HEAD and continue. With the last byte
+    the whole file is checked; if anything is wrong with it, all of it is discarded."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != MEDIA_TYPE:
         raise SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, f"Send the bytes with `Content-Type: {MEDIA_TYPE}`.")
     length = content_length(request)
@@ -252,13 +254,13 @@ async def append(
 @router.delete(
     "/uploads/{upload_id}",
     operation_id="delete_file_upload",
-    summary="Give up what has come of a file",
+    summary="Discard a file upload",
     status_code=204,
     openapi_extra=_SPOKEN,
     responses={204: {"headers": TUS_RESUMABLE}, **problems(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)},
 )
 def delete_upload(services: ToWriteModels, upload_id: ResumablePath) -> None:
-    """The model or dataset stays, and the file can be sent anew. A file that has come whole stays, too."""
+    """The model or dataset is kept, and the file can be uploaded again. A fully received file is kept, too."""
     resumable.discard(services, upload_id)
 
 

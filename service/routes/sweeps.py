@@ -37,7 +37,7 @@ _STEERED = problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT)
     summary="Submit a sweep",
     status_code=202,
     response_model=SweepDetail,
-    response_description="Queued. `Location` is where to poll.",
+    response_description="The sweep is queued. Poll it at `Location`.",
     responses={
         202: {"headers": LOCATION | RETRY_AFTER | REPLAYED},
         **problems(*REFUSED, *CODES, ErrorCode.QUOTA_EXCEEDED),
@@ -46,10 +46,10 @@ _STEERED = problems(ErrorCode.NOT_FOUND, ErrorCode.DELETED, ErrorCode.CONFLICT)
 def create_sweep(
     services: ToWriteJobs, body: SweepBody, key: Key, request: Request, background: BackgroundTasks
 ) -> Response:
-    """One model, one dataset, and a job for each spec: all of them, or none where one could not run.
+    """One model, one dataset, and one job per spec. Either all jobs are created or, if one of them could not run, none.
 
-    Its jobs are ordinary jobs with a `sweep_id`. `errors` points at what is wrong with any of them, by its place in `specs`,
-    `grid` or `base`. Two specs that ask for the same are refused.
+    They are ordinary jobs with a `sweep_id`. `errors` points to the problems of each by its place in `specs`, `grid` or `base`.
+    Two identical specs are rejected.
     """
 
     def answer(session: Session, sweep: Sweep) -> Answer:
@@ -76,7 +76,7 @@ def create_sweep(
 def list_sweeps(
     services: ToReadJobs, cursor: Cursor = None, limit: Limit = 20, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Newest first, deleted ones left out. `Retry-After` is sent while a sweep of the page has not ended."""
+    """Newest first, without deleted sweeps. `Retry-After` is sent while any sweep on the page is unfinished."""
     page = sweeps.page(services, cursor, limit)
     return polled(page, if_none_match, living=any(sweep.state is not SweepState.ENDED for sweep in page.items))
 
@@ -93,7 +93,7 @@ def list_sweeps(
     },
 )
 def get_sweep(services: ToReadJobs, sweep_id: SweepPath, if_none_match: IfNoneMatch = None) -> Response:
-    """How many jobs are in each state, a row for each with what it came to, and which of them no other beats.
+    """Returns the number of jobs in each state, one row per job with its results, and the Pareto-optimal jobs.
 
     `Retry-After` is sent until all jobs have ended.
     """
@@ -105,7 +105,8 @@ def get_sweep(services: ToReadJobs, sweep_id: SweepPath, if_none_match: IfNoneMa
     "/{sweep_id}", operation_id="delete_sweep", summary="Delete a sweep", status_code=204, responses=_STEERED
 )
 def delete_sweep(services: ToWriteJobs, sweep_id: SweepPath) -> None:
-    """With its jobs and all of theirs; it answers 410 from then on. 409 before the end of them all: cancel it first."""
+    """Deletes the sweep with its jobs and their data; it returns 410 from then on. 409 if any job has not ended: cancel it
+    first."""
     sweeps.delete(services, sweep_id)
 
 
@@ -113,7 +114,7 @@ def delete_sweep(services: ToWriteJobs, sweep_id: SweepPath) -> None:
     "/{sweep_id}/cancel", operation_id="cancel_sweep", summary="Cancel a sweep", status_code=202, responses=_STEERED
 )
 def cancel_sweep(services: ToWriteJobs, sweep_id: SweepPath) -> SweepDetail:
-    """Every job that has not ended, as `POST /v1/jobs/{id}/cancel` does; what has ended stays. 409 after the end of them all."""
+    """Cancels every unfinished job, as `POST /v1/jobs/{id}/cancel` does; the others do not change. 409 if all have ended."""
     return sweeps.cancel(services, sweep_id)
 
 
@@ -121,7 +122,7 @@ def cancel_sweep(services: ToWriteJobs, sweep_id: SweepPath) -> SweepDetail:
     "/{sweep_id}/pause", operation_id="pause_sweep", summary="Pause a sweep", status_code=202, responses=_STEERED
 )
 def pause_sweep(services: ToWriteJobs, sweep_id: SweepPath) -> SweepDetail:
-    """Every job that has not ended: queued ones at once, running ones after the step that runs."""
+    """Pauses every unfinished job: queued ones immediately, running ones after their current step."""
     return sweeps.pause(services, sweep_id)
 
 
@@ -133,7 +134,7 @@ def pause_sweep(services: ToWriteJobs, sweep_id: SweepPath) -> SweepDetail:
     responses=_STEERED,
 )
 def resume_sweep(services: ToWriteJobs, sweep_id: SweepPath, background: BackgroundTasks) -> SweepDetail:
-    """Every job that is paused is queued again, and pauses that were still to come are taken back."""
+    """Queues all paused jobs again and withdraws pending pauses."""
     sweep = sweeps.resume(services, sweep_id)
     background.add_task(waking.wake, services)
     return sweep

@@ -28,19 +28,19 @@ router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=JsonRoute)
 @router.post(
     "",
     operation_id="create_webhook",
-    summary="Set up a webhook",
+    summary="Create a webhook",
     status_code=201,
-    response_description="With its secret, which is not shown again.",
+    response_description="The webhook with its secret, which is not shown again.",
     responses={
         201: {"headers": LOCATION},
         **problems(ErrorCode.TARGET_REFUSED, ErrorCode.CONFLICT, ErrorCode.REQUEST_TOO_LARGE),
     },
 )
 def create_webhook(services: ToWriteJobs, request: WebhookRequest, response: Response) -> WebhookSecret:
-    """Events of jobs are sent to `url`, signed by the Standard Webhooks rules (standardwebhooks.com).
+    """Job events are sent to `url`, signed according to Standard Webhooks (standardwebhooks.com).
 
-    Any answer from 200 to 299 within the time limit counts as taken; others are tried again, less and less often, for days.
-    Deliveries may come twice and in any order: `webhook-id` tells which are the same.
+    A response from 200 to 299 within the time limit means success; otherwise the delivery is retried, at growing intervals, for
+    days. Deliveries can arrive twice and in any order: `webhook-id` identifies the event.
     """
     webhook = webhooks.create(services, request)
     response.headers["Location"] = f"{V1}/webhooks/{webhook.id}"
@@ -57,34 +57,34 @@ def list_webhooks(services: ToReadJobs, cursor: Cursor = None, limit: Limit = 20
 @router.get(
     "/{webhook_id}",
     operation_id="get_webhook",
-    summary="Look at a webhook",
+    summary="Get a webhook",
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def get_webhook(services: ToReadJobs, webhook_id: WebhookPath) -> WebhookResource:
-    """Whether it works: `failing_since`, and `disabled_reason` where the server stopped calling it."""
+    """Whether it works: `failing_since`, and `disabled_reason` if the server disabled it."""
     return webhooks.get(services, webhook_id)
 
 
 @router.patch(
     "/{webhook_id}",
     operation_id="update_webhook",
-    summary="Change a webhook",
+    summary="Update a webhook",
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.TARGET_REFUSED, ErrorCode.REQUEST_TOO_LARGE),
 )
 def update_webhook(services: ToWriteJobs, webhook_id: WebhookPath, request: WebhookUpdate) -> WebhookResource:
-    """Its address, its events, or whether it is called at all. What waits goes to the new address."""
+    """Changes its URL, its events, or whether it is enabled. Pending deliveries go to the new URL."""
     return webhooks.change(services, webhook_id, request)
 
 
 @router.delete(
     "/{webhook_id}",
     operation_id="delete_webhook",
-    summary="Remove a webhook",
+    summary="Delete a webhook",
     status_code=204,
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def delete_webhook(services: ToWriteJobs, webhook_id: WebhookPath) -> None:
-    """With its log. What waits is not sent."""
+    """Deletes the webhook with its log. Pending deliveries are not sent."""
     webhooks.remove(services, webhook_id)
 
 
@@ -96,19 +96,19 @@ def delete_webhook(services: ToWriteJobs, webhook_id: WebhookPath) -> None:
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
 def ping_webhook(services: ToWriteJobs, webhook_id: WebhookPath) -> DeliveryResource:
-    """A `webhook.ping`, delivered like any event; the log of deliveries says what came of it."""
+    """Sends a `webhook.ping`, delivered like any other event; the delivery log shows the outcome."""
     return webhooks.ping(services, webhook_id)
 
 
 @router.post(
     "/{webhook_id}/rotate",
     operation_id="rotate_webhook_secret",
-    summary="Replace the secret",
-    response_description="With the new secret, which is not shown again.",
+    summary="Rotate the secret",
+    response_description="The webhook with its new secret, which is not shown again.",
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def rotate_webhook_secret(services: ToWriteJobs, webhook_id: WebhookPath, response: Response) -> WebhookSecret:
-    """Until `previous_secret_until` deliveries carry two signatures, of the new secret and of the one before."""
+    """Until `previous_secret_until`, deliveries carry two signatures, by the new and by the previous secret."""
     response.headers["Cache-Control"] = "no-store"
     return webhooks.rotate(services, webhook_id)
 
@@ -116,7 +116,7 @@ def rotate_webhook_secret(services: ToWriteJobs, webhook_id: WebhookPath, respon
 @router.get(
     "/{webhook_id}/deliveries",
     operation_id="list_webhook_deliveries",
-    summary="What was delivered",
+    summary="List deliveries",
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def list_webhook_deliveries(
@@ -126,21 +126,22 @@ def list_webhook_deliveries(
     limit: Limit = 20,
     state: Annotated[DeliveryState | None, Query(description="Only deliveries in this state.")] = None,
 ) -> Page[DeliveryResource]:
-    """Newest first: how often each was tried, what came of the last try, and when the next one is due."""
+    """Newest first: the number of attempts, the outcome of the last one, and when the next one is due."""
     return webhooks.page_of_deliveries(services, webhook_id, cursor, limit, state)
 
 
 @router.post(
     "/{webhook_id}/deliveries/{delivery_id}/redeliver",
     operation_id="redeliver_webhook_delivery",
-    summary="Deliver again",
+    summary="Redeliver an event",
     status_code=202,
     responses=problems(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
 def redeliver_webhook_delivery(
     services: ToWriteJobs, webhook_id: WebhookPath, delivery_id: DeliveryPath
 ) -> DeliveryResource:
-    """The same message under a new delivery, whether the first one arrived or not. 409 while it is still being tried."""
+    """Sends the same message as a new delivery, whether or not the first one arrived. 409 while the first is still being
+    retried."""
     return webhooks.redeliver(services, webhook_id, delivery_id)
 
 
@@ -151,20 +152,22 @@ def describe_calls(app: FastAPI) -> None:
         _news,
         methods=["POST"],
         operation_id="receive_news",
-        summary="What a webhook is sent",
+        summary="Event sent to a webhook",
         status_code=204,
-        response_description="Taken. Any status from 200 to 299 says so.",
-        responses={"default": {"description": "Not taken: it is tried again. After 410 the webhook is disabled."}},
+        response_description="Accepted. Any status from 200 to 299 means success.",
+        responses={
+            "default": {"description": "Not accepted: the delivery is retried. After 410 the webhook is disabled."}
+        },
         tags=["webhooks"],
     )
 
 
 def _news(
     message: WebhookMessage,
-    webhook_id: Annotated[str, Header(description="The same for every try of one event.")],
-    webhook_timestamp: Annotated[int, Header(description="Unix time of this try.")],
+    webhook_id: Annotated[str, Header(description="The same for all attempts of an event.")],
+    webhook_timestamp: Annotated[int, Header(description="Unix time of this attempt.")],
     webhook_signature: Annotated[
-        str, Header(description="`v1,` and an HMAC in base64; two while a secret is rotated.")
+        str, Header(description="`v1,` and an HMAC in base64; two signatures while a secret is being rotated.")
     ],
 ) -> None:
-    """Verify it with a library of Standard Webhooks and the webhook's secret before believing it."""
+    """Verify the signature with a Standard Webhooks library and the webhook's secret before you trust the message."""

@@ -28,7 +28,7 @@ JobSpec = JobRequest | Mapping[str, Any]
 
 
 class ApiCalls:
-    """What `AsyncSecateur` offers, and `Secateur` without `await`."""
+    """The calls of `AsyncSecateur`, and of `Secateur` without `await`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

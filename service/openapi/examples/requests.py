@@ -14,14 +14,14 @@ def _example(summary: str, value: dict[str, Any]) -> Example:
 
 JOB_EXAMPLES: dict[str, Example] = {
     "least": _example(
-        "The least: half of the attention, by what measures best", {"pruning": {"target": {"attention_sparsity": 0.5}}}
+        "Minimal: half of the attention, with the default preset", {"pruning": {"target": {"attention_sparsity": 0.5}}}
     ),
     "paper": _example(
-        "The paper's method: whole heads by Fisher information, a step for every 10%, LoRA after each",
+        "The paper's method: whole heads by Fisher information, one step per 10%, LoRA after each",
         {"pruning": {"preset": "paper", "target": {"attention_sparsity": 0.5}}},
     ),
     "fast_enough": _example(
-        "A fifth off the latency, no further than one point of accuracy, and an ONNX file",
+        "20% less latency, at most one point less accuracy, and ONNX files",
         {
             "pruning": {"target": {"latency": 0.2}, "align": 8},
             "stop": {"max_drop": 0.01},
@@ -29,7 +29,7 @@ JOB_EXAMPLES: dict[str, Example] = {
         },
     ),
     "one_step": _example(
-        "One cut of whole heads by magnitude, no recovery",
+        "One cut of whole heads by magnitude, without recovery",
         {
             "name": "quick look",
             "pruning": {
@@ -43,7 +43,7 @@ JOB_EXAMPLES: dict[str, Example] = {
         },
     ),
     "channels": _example(
-        "Channels of every head, QK and VO apart, and longer recovery",
+        "Channels of every head, QK and VO separately, with longer recovery",
         {
             "pruning": {
                 "preset": "paper",
@@ -61,7 +61,7 @@ JOB_EXAMPLES: dict[str, Example] = {
 
 SWEEP_EXAMPLES: dict[str, Example] = {
     "paper": _example(
-        "The paper's twelve methods, one cut each and no recovery",
+        "The paper's twelve methods, one cut each, without recovery",
         {
             "methods": "paper",
             "base": {
@@ -71,7 +71,7 @@ SWEEP_EXAMPLES: dict[str, Example] = {
         },
     ),
     "grid": _example(
-        "How much, with and without the search for equal heads",
+        "A grid of targets and granularities",
         {
             "grid": {
                 "pruning.target.attention_sparsity": [0.25, 0.5, 0.75],
@@ -81,7 +81,7 @@ SWEEP_EXAMPLES: dict[str, Example] = {
         },
     ),
     "specs": _example(
-        "One by one",
+        "A list of specs",
         {
             "base": {"finetune": {"epochs": 1}},
             "specs": [
