@@ -182,7 +182,7 @@ class Basis(StrEnum):
 
 
 class Compensation(StrEnum):
-    """How the remaining weights are adjusted right after a cut, before any training."""
+    """How the remaining weights are adjusted after a cut, before training."""
 
     NONE = "none"
     BIAS = "bias"
@@ -191,8 +191,7 @@ class Compensation(StrEnum):
 
 
 class NeuronSelection(StrEnum):
-    """How neurons of feed-forward blocks are selected for removal: those with the lowest scores, or those that the remaining
-    neurons can best replace."""
+    """How neurons of feed-forward blocks are selected: by the lowest scores, or by how well the others can replace them."""
 
     RANKED = "ranked"
     BRAIN_SURGEON = "brain_surgeon"
@@ -303,22 +302,21 @@ class ExportFormat(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whether one threshold applies to all layers (`global`) or each layer has its own (`local`)."""
+    """One threshold over all layers (`global`), or one per layer (`local`)."""
 
     GLOBAL = "global"
     LOCAL = "local"
 
 
 class Balance(StrEnum):
-    """Whether QK and VO channels are ranked in one list (`joint`) or get equal shares (`equal`)."""
+    """QK and VO channels ranked in one list (`joint`), or given equal shares (`equal`)."""
 
     JOINT = "joint"
     EQUAL = "equal"
 
 
 class Layout(StrEnum):
-    """`stock` enforces the same number of heads and the same width in all layers, and QK = VO, so the result needs no custom
-    code."""
+    """`stock` enforces equal heads and widths in all layers, and QK = VO: the result needs no custom code."""
 
     ANY = "any"
     STOCK = "stock"

@@ -24,14 +24,14 @@ class KeyResource(FrozenModel):
 
     id: str
     prefix: str
-    """The first characters of the token, to identify the key."""
+    """Start of the token, to identify the key."""
     name: str | None
     scopes: tuple[KeyScope, ...]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
-    """Accurate to a minute; null if the key was never used."""
+    """To the minute; null if never used."""
 
 
 class NewKey(KeyResource):

@@ -54,12 +54,12 @@ class SweepRow(FrozenModel):
     """One job of a sweep and its results, which are null until it has succeeded."""
 
     index: int
-    """The job's position in the sweep, from 0."""
+    """Position in the sweep, from 0."""
     label: str
     """The spec's `name`, or how the job differs from the others."""
     changes: dict[str, Any]
     job: str
-    """The job's id; `GET /v1/jobs/{id}` returns all of it."""
+    """The id for `GET /v1/jobs/{id}`."""
     state: JobState
     deleted: bool = False
     """The job was deleted; only this row is left."""

@@ -51,8 +51,8 @@ Address = Annotated[
     Field(
         min_length=1,
         max_length=2048,
-        description="An https URL on the public internet, on a port that the server may call. The server sends POST requests "
-        "and does not follow redirects.",
+        description="An https URL on the public internet, on a port that the server may call. It is called by POST; "
+        "redirects are not followed.",
         examples=["https://hooks.example.com/secateur"],
     ),
 ]

@@ -12,10 +12,10 @@ class WorkerResource(FrozenModel):
     id: str
     """Id of the process; it changes when the worker restarts."""
     name: str
-    """SECATEUR_WORKER_NAME, which stays the same after a restart, or else the host name."""
+    """SECATEUR_WORKER_NAME, the same after every restart, or else the host name."""
     host: str
     device: DeviceKind | None
-    """Where its engines run. Null if the worker could not detect it; such a worker is given any job."""
+    """Where its engines run. Null if it could not be detected; such a worker is given any job."""
     device_name: str | None
     """Name of the GPU."""
     device_memory_bytes: int | None
@@ -26,7 +26,7 @@ class WorkerResource(FrozenModel):
     seen_at: datetime
     """When it last announced itself."""
     alive: bool
-    """False if it has not announced itself for longer than a lease. Such a worker no longer counts, and is removed from the
+    """False if it has not announced itself for longer than a lease. It then no longer counts, and leaves the
     list automatically."""
     busy: bool
     """Whether it is running a job."""

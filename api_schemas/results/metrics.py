@@ -58,8 +58,8 @@ class Scores(FrozenModel):
     """For question answering: F1 over the words of the answer and of the closest reference answer, mean over questions,
     computed as in SQuAD's official script."""
     exact_match: float | None = None
-    """For question answering: share of the questions whose answer equals a reference answer, ignoring case, punctuation,
-    articles and white space."""
+    """For question answering: share of answers that equal a reference answer, ignoring case, punctuation, articles and white
+    space."""
     cosine_similarity: float | None = None
     """For embeddings: cosine similarity to the original model's embedding of the same sample, mean over samples; 1 for the
     original. For hidden states: of every token's state, mean over a sample's tokens, then over samples."""
@@ -118,10 +118,9 @@ _NO_RATES = (COSINE, LOSS)
 
 
 class PairedSpeedup(FrozenModel):
-    """Speed relative to the dense model, from paired timings: both are timed in every round, and their ratio is taken within
-    the round.
+    """Speed relative to the dense model: the ratio of both times in the same round, over all rounds.
 
-    The intervals are 95% confidence intervals of the median; they assume no distribution of the timings.
+    Intervals are 95% confidence intervals of the median, whatever the distribution of the times.
     """
 
     ratio: float
@@ -174,7 +173,7 @@ class TargetMet(FrozenModel):
 
 
 class LayerSensitivity(FrozenModel):
-    """The effect of cutting a single layer: `Scores.metric` and the cross entropy on validation, by share removed."""
+    """A single layer cut: `Scores.metric` and the cross entropy on validation, by share removed."""
 
     layer: int
     removed: tuple[float, ...]
@@ -187,7 +186,7 @@ class LayerSensitivity(FrozenModel):
 
 
 class Sensitivity(FrozenModel):
-    """What cutting each layer alone would cost, measured before the first step. `dense_metric` is on the same samples."""
+    """What cutting each layer alone would cost, before any step. `dense_metric` is on the same samples."""
 
     samples: int
     shares: tuple[float, ...]
@@ -367,8 +366,8 @@ class DataSummary(FrozenModel):
     """By role. For question answering, the number of windows that questions with their contexts were divided into; for a causal
     language model, the number of blocks of text. Each is one sample of calibration and recovery."""
     unanswerable: dict[str, int] = Field(default_factory=dict)
-    """For question answering, by role: number of questions without an answer. If there are any, the model may answer that there
-    is none."""
+    """For question answering, by role: number of questions without an answer. If there are any, the model may leave questions
+    unanswered."""
     classes: dict[str, int] = Field(default_factory=dict)
     """By role: number of different labels, if every row or every word has exactly one."""
     warnings: tuple[JobWarning, ...] = ()

@@ -107,7 +107,7 @@ class Columns(StrictModel):
         "name, with a warning; everything else is matched by name.",
     )
     group: Name | None = Field(
-        None, description="When splits are held out, rows with the same value (a speaker, for example) stay together."
+        None, description="Held-out splits keep rows with the same value (such as a speaker) together."
     )
 
     def named(self) -> dict[str, str]:

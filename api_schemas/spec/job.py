@@ -169,8 +169,7 @@ class JobRequest(JobSettings):
         0,
         ge=-10,
         le=10,
-        description="Jobs with higher priority run first. At equal priority tenants take turns; within a tenant, older jobs "
-        "run first.",
+        description="Higher priority runs first. At equal priority tenants take turns, then older jobs run first.",
     )
     limits: JobLimits = JobLimits()
     labels: Labels = Field(

@@ -69,8 +69,8 @@ def sometimes(headers: dict[str, Any]) -> dict[str, Any]:
 
 # Response headers, for the `headers` of a response.
 LOCATION = {"Location": _header("URL of the new resource.")}
-ETAG = {"ETag": _header("For use in `If-None-Match`.")}
-RETRY_AFTER = {"Retry-After": _header("Seconds to wait before the next request.", "integer")}
+ETAG = {"ETag": _header("For `If-None-Match`.")}
+RETRY_AFTER = {"Retry-After": _header("Seconds until the next request.", "integer")}
 LOG_HEADERS = {
     "Log-Attempt": _header("Number of the attempt.", "integer"),
     "Log-Attempts": _header("Numbers of all attempts that have a log, such as `1,2`."),

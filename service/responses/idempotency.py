@@ -37,8 +37,7 @@ def _key(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="A fresh key (for example a UUID) per request; repeating a request with the same key returns the "
-            "first response.",
+            description="A fresh key (such as a UUID) per request; repeated requests with the same key get the first response.",
             examples=['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
         ),
     ] = None,

@@ -47,5 +47,5 @@ def get_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
     "/{key_id}/revoke", operation_id="revoke_key", summary="Revoke a key", responses=problems(ErrorCode.NOT_FOUND)
 )
 def revoke_key(services: ToAdminister, key_id: KeyPath) -> KeyResource:
-    """Revokes the key immediately and permanently, even the key that makes the request. Repeating the call changes nothing."""
+    """Takes effect at once and permanently, even for the calling key. Repeating it changes nothing."""
     return api_keys.revoke(services, key_id)

@@ -23,7 +23,7 @@ _FILE = dict.fromkeys(
 )
 _TAR: dict[str, Any] = {"application/x-tar": _BINARY}
 _RANGES = request_headers(
-    Range="One byte range: `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. With several ranges, the whole file is returned.",
+    Range="One byte range: `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several ranges return the whole file.",
     If_Range="`ETag` of the part you have: if it has changed, the whole file is returned.",
     If_None_Match="`ETag` of the file you have: 304 if it has not changed.",
 )
@@ -106,8 +106,7 @@ def download_checkpoint_file(
     openapi_extra=_RANGES,
 )
 def download_checkpoint_archive(services: ToReadJobs, job_id: JobPath, step: StepPath, request: Request) -> Response:
-    """The archive is streamed, has a known length and is always identical, so that an interrupted download can be resumed with
-    `Range`."""
+    """Streamed, of known length and always identical, so that interrupted downloads can be resumed with `Range`."""
     row = checkpoints.one(services, job_id, step)
     folder = f"{job_id}-step-{step}"
     return archive_response(request, services, StepArchive(folder, row.files), folder)

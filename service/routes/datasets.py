@@ -162,8 +162,8 @@ async def complete_dataset(
 ) -> DatasetResource:
     """Reads every shard: schema, labels, texts, the header of every clip or image, and a sample of these in full.
 
-    For a small dataset, the response says whether it is `ready` or rejected. The check of a larger one continues after the
-    response. Repeating the call waits once more, and changes nothing while the dataset is `checking` or `ready`.
+    A small dataset is `ready` or rejected in the response; the check of a larger one continues after it. Repeating
+    the call waits once more, and changes nothing while the dataset is `checking` or `ready`.
     """
     columns = request.columns if request else Columns()
     # Forty at once are half a second of work: one after another they leave other tenants' requests their turns.

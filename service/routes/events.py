@@ -50,9 +50,7 @@ async def list_job_events(
     request: Request,
     job_id: JobPath,
     after: Annotated[int, Query(ge=0, le=_LARGEST, description="Only events with a greater number.")] = 0,
-    limit: Annotated[
-        int, Query(ge=1, le=1000, description="Maximum number of events on a page. A stream has no limit.")
-    ] = 200,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Maximum events per page. A stream has no limit.")] = 200,
     accept: Annotated[
         str | None, Header(description="`text/event-stream` to receive a stream.", examples=["text/event-stream"])
     ] = None,

@@ -38,7 +38,7 @@ async def get_health() -> Health:
     },
 )
 async def get_readiness(services: Public, response: Response) -> Health:
-    """Checks database, broker and artifact store now: use it to decide whether to send requests to this process.
+    """Checks database, broker and artifact store now: for deciding whether to send requests to this process.
 
     Without the broker, jobs are still accepted and start when it is back; the response is 503 nevertheless.
     """

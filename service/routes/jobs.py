@@ -116,11 +116,11 @@ def create_job(
     responses=problems(*REFUSED),
 )
 def estimate_job(services: ToReadJobs, body: JobBody) -> JobEstimate:
-    """Returns the parameters, FLOPs and bytes after every step, and the time and memory that the job would take.
+    """Parameters, FLOPs and bytes after every step, and the time and memory that the job would take.
 
-    Sizes are computed from the checkpoint's config and header and the spec. Which structures are removed is not known before
-    they are scored, so they are assumed to be spread evenly. Time and memory are null until a job of the model's family has
-    finished on this server. Fails with the same errors as the job itself; nothing is stored.
+    Sizes are computed from the checkpoint's config and header and the spec. Which structures are removed is known only after
+    scoring; they are assumed to be spread evenly. Time and memory are null until a job of the model's family has finished on
+    this server. Fails with the same errors as the job itself; nothing is stored.
     """
     return estimates.estimate(services, submit.check(services, body))
 
@@ -142,7 +142,7 @@ def list_jobs(
     limit: Limit = 20,
     state: Annotated[
         list[JobState] | None,
-        Query(max_length=len(JobState), description="Only jobs in this state; if repeated, in any of the states."),
+        Query(max_length=len(JobState), description="Only jobs in this state; if repeated, in any of them."),
     ] = None,
     label: Annotated[
         list[LabelSelector] | None,
@@ -260,7 +260,7 @@ def get_job_log(
     services: ToReadJobs,
     job_id: JobPath,
     attempt: Annotated[
-        int | None, Query(ge=1, le=2**31 - 1, description="Number of the attempt. Default: the newest that has a log.")
+        int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest attempt that has a log.")
     ] = None,
     offset: Annotated[int, Query(ge=0, le=2**53, description="`Log-Next-Offset` of the last response.")] = 0,
 ) -> Response:

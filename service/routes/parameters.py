@@ -41,9 +41,7 @@ ModelFilePath = Annotated[
     FolderFileName,
     Path(description="Path of a declared file in the model's folder.", examples=["1_Pooling/config.json"]),
 ]
-StepPath = Annotated[
-    int, Path(ge=0, le=10_000, description="Number of the step; the first cut is step 1.", examples=[1])
-]
+StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of the step; the first cut is 1.", examples=[1])]
 Cursor = Annotated[
     str | None, Query(max_length=256, description="`next_cursor` of the previous page. Default: the newest page.")
 ]
@@ -57,7 +55,7 @@ def _date_first(given: str) -> str:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_first)]
-Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items on a page.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum items per page.")]
 
 FILE_BODY: dict[str, Any] = {
     "requestBody": {

@@ -82,7 +82,7 @@ UploadMetadata = Annotated[
     str,
     Header(
         max_length=4096,
-        description="`filename` followed by the declared name in base64; more pairs may follow, separated by commas.",
+        description="`filename` and the declared name in base64; more pairs may follow, comma-separated.",
     ),
 ]
 _CREATE_PROBLEMS = problems(
@@ -209,7 +209,7 @@ async def get_upload(services: ToReadUploads, upload_id: ResumablePath, response
     response_class=Response,
     openapi_extra=_SPOKEN | _PIECE_BODY,
     responses={
-        204: {"description": "The bytes were stored.", "headers": _STANDING},
+        204: {"description": "Stored.", "headers": _STANDING},
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.UPLOAD_OFFSET,

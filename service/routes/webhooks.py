@@ -84,7 +84,7 @@ def update_webhook(services: ToWriteJobs, webhook_id: WebhookPath, request: Webh
     responses=problems(ErrorCode.NOT_FOUND),
 )
 def delete_webhook(services: ToWriteJobs, webhook_id: WebhookPath) -> None:
-    """Deletes the webhook with its log. Pending deliveries are not sent."""
+    """Also deletes its log. Pending deliveries are not sent."""
     webhooks.remove(services, webhook_id)
 
 
@@ -166,8 +166,6 @@ def _news(
     message: WebhookMessage,
     webhook_id: Annotated[str, Header(description="The same for all attempts of an event.")],
     webhook_timestamp: Annotated[int, Header(description="Unix time of this attempt.")],
-    webhook_signature: Annotated[
-        str, Header(description="`v1,` and an HMAC in base64; two signatures while a secret is being rotated.")
-    ],
+    webhook_signature: Annotated[str, Header(description="`v1,` and an HMAC in base64; two during a secret rotation.")],
 ) -> None:
-    """Verify the signature with a Standard Webhooks library and the webhook's secret before you trust the message."""
+    """Verify it with a Standard Webhooks library and the webhook's secret before trusting it."""

@@ -15,6 +15,6 @@ router = APIRouter(prefix="/workers", tags=["service"], route_class=FairRoute)
 
 @router.get("", operation_id="list_workers", summary="List workers", responses=problems())
 def list_workers(services: ToAdminister, cursor: Cursor = None, limit: Limit = 20) -> Page[WorkerResource]:
-    """The processes that run jobs, and their devices, most recently started first. Workers are shared by all tenants; a job is
-    shown only to its own tenant."""
+    """The processes that run jobs, and their devices, newest first. All tenants share them; a job is shown only to its
+    own tenant."""
     return workers.page(services, cursor, limit)
