@@ -11,7 +11,7 @@ export PYTHON TORCH_INDEX
 
 BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
-STAMP := .venv/.installed-$(shell cat pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
+STAMP := .venv/.installed-$(shell cat pyproject.toml server/pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
 # Suites that take long: targets of their own, whose tests `make test` leaves out.
 APART := integration jobs security families faults docs ui containers
 JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/integration/jobs
@@ -26,7 +26,7 @@ TEST_WHOLE ?=
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml scripts/install.sh
+$(STAMP): pyproject.toml server/pyproject.toml scripts/install.sh
 	@scripts/install.sh
 	@rm -f .venv/.installed-*
 	@touch $@
@@ -160,5 +160,5 @@ docs: install ## The documentation as a site, in .site; every link in it leads s
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
-	rm -rf .venv .demo .site .sbom .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info build dist
+	rm -rf .venv .demo .site .sbom .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info build server/build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

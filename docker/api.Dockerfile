@@ -24,8 +24,9 @@ COPY store store
 COPY service service
 COPY worker worker
 COPY secateur secateur
+COPY server server
 COPY docker/slim.py docker/slim.py
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . ./server \
     && /opt/build/bin/pip --python /opt/secateur/bin/python install --no-compile --no-deps /wheels/*.whl \
     && /opt/build/bin/pip --python /opt/secateur/bin/python check
 # Elsewhere, so that what is imported is what was installed.

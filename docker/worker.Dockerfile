@@ -44,8 +44,9 @@ COPY store store
 COPY service service
 COPY worker worker
 COPY secateur secateur
+COPY server server
 # The last line makes torchaudio importable beside torch for the CPU.
-RUN pip install --no-deps --no-build-isolation . \
+RUN pip install --no-deps --no-build-isolation . ./server \
     && pip check \
     && python -m secateur.doctor.torchaudio
 COPY docker/scripts /opt/secateur/scripts

@@ -38,7 +38,7 @@ else
 fi
 compile_installed 1 &
 echo "Installing Secateur …"
-pip_install "torch==2.13.0" --editable ".[server,worker,export,tracing,dev,docs]"
+pip_install "torch==2.13.0" --editable ".[server,worker,export,tracing,dev,docs]" --editable ./server
 # What quantizes results: apart, since transformers imports it in every process that has it. PYTHONPATH=.venv/apart adds it to one.
 pip_install --no-deps --upgrade --target .venv/apart "$(grep -o 'torchao==[0-9.]*' pyproject.toml)"
 wait

@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from secateur.errors import InvalidRequest, MissingDependency
+from secateur.local_server import installed
 
 MAX_FILE_BYTES = 2**40
 
@@ -35,10 +35,8 @@ def convert(folder: Path, out: Path | None = None, base: Path | None = None) -> 
 
     Raises MissingDependency without the engine, InvalidRequest where the folder holds nothing of the kind.
     """
-    if find_spec("torch") is None or find_spec("worker") is None:
-        raise MissingDependency(
-            "The engine is not installed. Run: pip install 'secateur[worker]'", code="missing_dependency"
-        )
+    if (lacking := installed.not_installed(installed.ENGINE, "server,worker")) is not None:
+        raise MissingDependency(f"The engine is needed. {lacking}", code="missing_dependency")
     folder = folder.resolve()
     out = (out or folder.with_name(f"{folder.name}-safetensors")).resolve()
     if base is None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -29,6 +28,7 @@ from api_schemas.results.events import Progress as ProgressEvent
 from api_schemas.results.metrics import JobResult, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from secateur.errors import InvalidRequest, JobFailed, MissingDependency
+from secateur.local_server import installed
 from secateur.terminal.job_bar import JobBar
 from secateur.terminal.metrics import percent, quality, with_test
 
@@ -58,9 +58,8 @@ def prune(
 
     Raises MissingDependency without an engine, InvalidRequest where `out` holds steps, JobFailed with the engine's own code.
     """
-    if find_spec("torch") is None or find_spec("worker") is None:
-        detail = "The engine is not installed. Run: pip install 'secateur[worker]'"
-        raise MissingDependency(detail, code="missing_dependency")
+    if (lacking := installed.not_installed(installed.ENGINE, "server,worker")) is not None:
+        raise MissingDependency(f"The engine is needed. {lacking}", code="missing_dependency")
     if next(out.glob("step-*"), None) is not None:
         detail = f"{out} already holds steps of an earlier run. Give an empty folder."
         raise InvalidRequest(detail, code="invalid_request")

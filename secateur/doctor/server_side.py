@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from api_schemas.api.checkup import FINDINGS, Finding, wrong
 from secateur.doctor.client_side import KEY, URL
-from secateur.local_server import services
+from secateur.local_server import installed
 
 SECONDS = 120
 VERIFY_SECONDS = 24 * 3600
-_NO_SETTINGS = (URL, KEY)
+_NO_SETTINGS = (URL, KEY, "SECATEUR_PROFILE")
 
 
 def wanted(data_dir: Path | None) -> bool:
@@ -26,8 +26,8 @@ def wanted(data_dir: Path | None) -> bool:
 
 def stack_parts(data_dir: Path | None, port: int) -> list[Finding]:
     """Settings, database, broker, artifacts, disks, port, clock, workers, cage, memory: what `store.checkup` finds."""
-    if missing := services.missing_modules():
-        remedy = "pip install 'secateur[server,worker]'"
+    if missing := installed.missing(installed.STACK):
+        remedy = installed.how_to_install("server,worker")
         return [wrong("server's parts", f"not installed: {', '.join(missing)}", remedy)]
     command = [sys.executable, "-m", "store.checkup"]
     environment = dict(os.environ)

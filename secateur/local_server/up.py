@@ -18,7 +18,7 @@ from typing import TextIO
 import httpx
 from rich.console import Console
 
-from secateur.local_server import services
+from secateur.local_server import installed, services
 from secateur.local_server.processes import CrashLoopError, Program, Programs
 
 READY_SECONDS = 90.0
@@ -55,8 +55,8 @@ def up(data_dir: Path, port: int, console: Console, told: TextIO | None = None) 
     data_dir = data_dir.expanduser().absolute()
     programs = Programs(lambda program, status: console.print(_crash_line(program, status)))
     try:
-        if missing := services.missing_modules():
-            raise StartError(f"Not installed: {', '.join(missing)}. Run: pip install 'secateur[server,worker]'")
+        if (lacking := installed.not_installed(installed.STACK, "server,worker")) is not None:
+            raise StartError(lacking)
         with _only_one(data_dir), services.socket_folder() as sockets:
             port = _free_port(port)
             stop = Stop()

@@ -10,21 +10,20 @@ import re
 import socket
 import sys
 import time
-from importlib.util import find_spec
 
 from rich.console import Console
 
+from secateur.local_server import installed
 from secateur.local_server.processes import CrashLoopError, Program, Programs
 from secateur.local_server.up import POLL_SECONDS, Stop, stop_seconds
 
-MODULES = ("celery", "store", "worker")
 NAME_LENGTH = 64
 
 
 def run(devices: str, console: Console, *, together: bool = False) -> int:
     """Until a signal, or until one crashes too often; returns the exit status."""
-    if missing := [name for name in MODULES if find_spec(name) is None]:
-        console.print(f"Not installed: {', '.join(missing)}. Run: pip install 'secateur[server,worker]'")
+    if (lacking := installed.not_installed(installed.WORKER, "server,worker")) is not None:
+        console.print(lacking, markup=False)
         return 1
     try:
         found = programs(devices, os.environ.get("SECATEUR_WORKER_NAME") or socket.gethostname(), together=together)

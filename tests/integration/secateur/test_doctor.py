@@ -316,9 +316,9 @@ def test_what_an_ended_stack_left_is_mended(tmp_path: Path) -> None:
 
 
 def test_without_the_server_extra_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.local_server.services.SERVER_MODULES", ("celery", "no_such_module"))
+    monkeypatch.setattr("secateur.local_server.installed.STACK", ("celery", "no_such_module"))
     findings = server_side.stack_parts(tmp_path, 8000)
-    found(findings, "server's parts", Verdict.WRONG, "no_such_module", "pip install 'secateur[server,worker]'")
+    found(findings, "server's parts", Verdict.WRONG, "no_such_module", "pip install '.[server,worker]' ./server")
 
 
 def test_a_check_that_raises_or_hangs_is_a_finding() -> None:

@@ -71,7 +71,7 @@ def hidden() -> str:
     hidden = {
         module
         for module, owners in metadata.packages_distributions().items()
-        if not {canonical(owner) for owner in owners} & (image | {"secateur", "pip", "setuptools"})
+        if not {canonical(owner) for owner in owners} & (image | {"secateur", "secateur-server", "pip", "setuptools"})
     }
     assert {"torch", "transformers", "peft", "datasets", "pytest"} <= hidden
     # Test tools that an interpreter here loads by itself, before any of our code.

@@ -70,7 +70,7 @@ def test_what_is_copied_exists_and_reaches_the_builder(dockerfile: Path) -> None
 def test_every_room_the_server_needs_is_in_both_images() -> None:
     for dockerfile in DOCKERFILES:
         copied = {part for line in arguments(dockerfile, "COPY") for part in line.split()}
-        assert {"api_schemas", "store", "service", "worker", "secateur"} <= copied
+        assert {"api_schemas", "checkpoints", "store", "service", "worker", "secateur", "server"} <= copied
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -80,10 +80,10 @@ def test_everything_but_our_own_code_is_installed_by_hash(dockerfile: Path) -> N
     )
     assert steps
     for step in steps:
-        ours = re.search(r" (\.|/wheels/\*\.whl)\s*$", step)
+        ours = re.search(r" (\. \./server|/wheels/\*\.whl)\s*$|--wheel-dir /wheels \. \./server\s*$", step)
         assert "--no-deps" in step, step
         assert ours or "--require-hashes" in step, step
-        assert "--no-build-isolation" in step or not step.rstrip().endswith(" ."), step
+        assert "--no-build-isolation" in step or not step.rstrip().endswith(" ./server"), step
 
 
 def test_the_base_images_are_arguments_with_defaults() -> None:
