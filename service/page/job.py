@@ -25,7 +25,7 @@ from service.routes.parameters import JobPath
 from service.services import Services
 
 EVENTS = 100
-LOG_LINES, TAIL_LINES = 500, 12
+LOG_LINES, TAIL_LINES = 500, 10
 MOST_LOSSES = 1000
 TABS = {
     "results": "Results",
@@ -102,8 +102,14 @@ def _results(services: Services, job: JobResource, *_: int | None) -> dict[str, 
         "chosen": chosen_step(job.metrics, job.result),
         "batch_sizes": display.batch_sizes(job.metrics),
         "losses": step_curves.losses(job, _live_losses(services, job)) if living else None,
-        "log_tail": _log(services, job, None, None)["lines"][-TAIL_LINES:] if living else (),
+        "log_tail": _log_tail(services, job) if living else (),
     }
+
+
+def _log_tail(services: Services, job: JobResource) -> Sequence[str]:
+    """The newest lines that say something."""
+    lines: Sequence[str] = _log(services, job, None, None)["lines"]
+    return [line for line in lines if line.strip()][-TAIL_LINES:]
 
 
 def _live_losses(services: Services, job: JobResource) -> Sequence[Loss]:

@@ -44,8 +44,8 @@ def _figure(sweep: SweepDetail, name: str, label: str, cost: Cost, front: tuple[
     x = tuple(sorted({*drawn[True], *drawn[False]}))
     unit: Unit = "share" if headline.rate else "number"
     series = (
-        Series("no other beats it", tuple(map(drawn[True].get, x))),
-        Series("another beats it", tuple(map(drawn[False].get, x)), "dots"),
+        Series("Pareto-optimal", tuple(map(drawn[True].get, x))),
+        Series("dominated", tuple(map(drawn[False].get, x)), "dots"),
     )
     title = f"{capitalised(metric)} against {name}" if name != "flops" else f"{capitalised(metric)} against FLOPs"
     rows = tuple(formatting.percent(each) for each in x)

@@ -103,8 +103,8 @@ def _span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
 
 
 def _noise(step: StepMetrics) -> tuple[float, float] | None:
-    """What the original came to beside its own copy at this step, at the batch size where that was furthest off. Nothing at step 0,
-    where nothing is judged by it."""
+    """What the original came to beside its own copy at this step, at the batch size where that was furthest off. Not at step 0:
+    no step is judged by it."""
     found = [row.paired for row in step.latency if row.paired is not None and step.step]
     return (min(each.noise_low for each in found), max(each.noise_high for each in found)) if found else None
 

@@ -67,13 +67,14 @@ document.addEventListener("htmx:sendError", (event) => {
   if (event.detail.requestConfig.verb !== "get") notice("The server does not answer. Nothing was changed.", true);
 });
 
-// What a person has done to a part that is about to be replaced: ticks, open details, how far a list was scrolled.
+// What a person has done to a part that is about to be replaced: ticks, open details, axes zoomed in, how far a list was scrolled.
 let kept = null;
 
 function stateOf(part) {
   return {
     ticked: [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.id).filter(Boolean),
     open: [...part.querySelectorAll("details[open]")].map((each) => each.id).filter(Boolean),
+    zoomed: [...part.querySelectorAll("figure[data-zoomed]")].map((each) => each.id),
     scrolled: [...part.querySelectorAll(".wide, pre")].map((each) => [each.scrollLeft, each.scrollTop]),
     id: part.id,
   };
@@ -86,6 +87,11 @@ function restore() {
     if (box) box.checked = true;
   }
   for (const id of kept.open) document.getElementById(id)?.setAttribute("open", "");
+  for (const id of kept.zoomed) {
+    const figure = document.getElementById(id);
+    figure?.setAttribute("data-zoomed", "");
+    figure?.querySelector(".zoom")?.setAttribute("aria-pressed", "true");
+  }
   document.getElementById(kept.id)?.querySelectorAll(".wide, pre").forEach((each, number) => {
     const [left, top] = kept.scrolled[number] ?? [0, 0];
     each.scrollLeft = left;

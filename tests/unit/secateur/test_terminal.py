@@ -102,6 +102,19 @@ def test_where_a_job_is() -> None:
     assert where(waits) == "queued, place 3, no worker is running"
 
 
+def test_a_finished_job_ends_with_its_answer() -> None:
+    text = " ".join(drawn(job_page(job(), 120), 120).split())
+    answer = "10.0% of the attention parameters removed: the same size, accuracy unchanged at 90.0% on validation."
+    assert f"{answer} Recommended: step 1. Step 2 fell too far." in text
+    assert f"{NOW.astimezone():%Y-%m-%d %H:%M %Z} (" in text
+
+
+def test_what_is_better_than_the_original_is_a_gain() -> None:
+    better = job().metrics[1].model_copy(update={"validation": Scores(samples=10, accuracy=0.908)})
+    one = job(metrics=(job().metrics[0], better), result=None)
+    assert "gain 0.8" in drawn(comparison([one], 120), 120)
+
+
 @pytest.mark.parametrize("width", [1, 10, 40, 60, 80, 140, 200])
 def test_tables_are_never_wider_than_the_terminal_and_keep_what_is_needed(width: int) -> None:
     two = [job("a"), job("b", name="a long name\x1b[2J of a job that goes on")]
