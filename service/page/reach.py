@@ -16,6 +16,8 @@ from service.core.jobs import model_source
 from service.dependencies import ToReadUploads
 from service.page.form_fields import OF_PARTS, PARTS
 
+LONGEST = 5
+"""Digits of a step's number."""
 _MODEL: TypeAdapter[ModelReference] = TypeAdapter(ModelReference)
 
 router = APIRouter(route_class=FairRoute)
@@ -66,7 +68,7 @@ def reach(services: ToReadUploads, asked: Annotated[Asked, Query()]) -> Reach:
 def _reference(asked: Asked) -> dict[str, Any]:
     if asked.model_from == "step":
         job, _, step = asked.model_step.partition("/")
-        return {"type": "step", "job": job, "step": int(step) if step.isdecimal() else 0}
+        return {"type": "step", "job": job, "step": int(step) if step.isdecimal() and len(step) <= LONGEST else 0}
     if asked.model_from == "s3":
         return {"type": "s3", "bucket": asked.model_bucket, "prefix": asked.model_prefix}
     return {"type": "upload", "id": asked.model}

@@ -157,6 +157,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     expect(wrong).to_contain_text("Data, column, label: The dataset has no column 'nothing'")
     page.locator("#columns_label").fill("")
     expect(wrong).to_be_hidden()
+    page.locator("#columns_label").evaluate("(field) => field.closest('details').open = false")
     page.get_by_role("radio", name="within an accuracy drop").check()
     expect(page.locator("#share")).to_be_hidden()
     page.get_by_label("Allowed accuracy drop").fill("25")
