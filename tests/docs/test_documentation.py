@@ -173,7 +173,7 @@ def test_the_command_line(fake: Fake, inputs: Path) -> None:
     fake.go.unlink(missing_ok=True)
     go = {"secateur wait $JOB ": f"touch '{fake.go}'"}
     said = run_page(ROOT / "docs/cli.md", inputs, {}, {ADDRESS: fake.url}, before=go)
-    assert "Take step 2." in said
+    assert "Recommended: step 2." in said
     for folder in ("pruned", "nightly"):
         assert (inputs / folder / "model.safetensors").is_file()
 

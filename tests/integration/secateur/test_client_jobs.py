@@ -42,7 +42,7 @@ def test_wait_returns_with_the_result_which_is_downloaded(running: Any, worker: 
     with pytest.raises(errors.NotFound) as caught:
         running.download(tmp_path / "none", step=3)
     assert caught.value.code == "no_checkpoint"
-    assert "Take step 2" in running._repr_html_()
+    assert "Recommended: step 2" in running._repr_html_()
 
 
 def test_progress_is_told_while_it_is_waited_for(running: Any, worker: ManualWorker) -> None:
