@@ -68,7 +68,7 @@ class OutboundClient:
         target = parse(url, self._rules, hosts)
         sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **(headers or {})}
         for left in range(redirects, -1, -1):
-            with self._client(deadline) as client, _plain_words():
+            with self._client(deadline) as client, _plain_words(target.host):
                 request = client.build_request(method, target, headers=sent, content=content)
                 response = client.send(request, stream=True)
                 try:
@@ -126,15 +126,14 @@ def _usual_authorities() -> ssl.SSLContext:
 
 
 @contextmanager
-def _plain_words() -> Iterator[None]:
+def _plain_words(host: str) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException:
         raise Unreachable("it did not answer in time") from None
     except httpx.ConnectError as error:
-        reason = (
-            "its certificate is not valid for it" if "CERTIFICATE" in str(error) else "it could not be connected to"
-        )
-        raise Unreachable(reason) from None
+        if "CERTIFICATE" in str(error):
+            raise Unreachable(f"its certificate is not valid for {host}") from None
+        raise Unreachable(f"no connection could be made to {host}") from None
     except (httpx.HTTPError, httpcore.TimeoutException):
         raise Unreachable("it ended the connection, or does not speak HTTP") from None

@@ -175,7 +175,7 @@ def test_the_options_of_prune_are_those_of_every_command_that_describes_a_job(
         "--align",
         "4",
         "--steps",
-        "2",
+        "5",
         "--epochs",
         "1",
     ]
@@ -199,6 +199,23 @@ def test_the_options_of_prune_are_those_of_every_command_that_describes_a_job(
     body = drafts[0].body["base"] if command == "sweep" else drafts[0].body
     given = {name: value for name, value in body.items() if name not in ("model", "dataset")}
     assert EngineSpec.model_validate_json(json.dumps(given)) == specs[0]
+    assert given == {
+        "pruning": {
+            **{
+                "target": {"flops": 0.25},
+                "preset": "paper",
+                "granularity": "per_head",
+                "criterion": "fisher",
+                "basis": "native",
+            },
+            **{"compensation": "none", "neuron_selection": "ranked", "normalization": "layer", "scope": "local"},
+            **{"balance": "equal", "layout": "stock", "align": 4, "schedule": {"steps": 5}},
+        },
+        "finetune": {"epochs": 1},
+        "stop": {"max_drop": 0.02},
+        "exports": ["onnx"],
+        "seed": 3,
+    }
 
 
 def test_of_without_a_share_asks_for_one(tmp_path: Path) -> None:
