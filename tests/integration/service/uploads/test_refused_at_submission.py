@@ -375,7 +375,7 @@ def test_a_column_that_differs_between_shards_is_refused_where_it_is_named(clien
     dataset = upload(client, "datasets", {"train.parquet": labelled(), "test.parquet": more})["id"]
     assert ("no_labels", "/dataset/splits/test") not in warned(submit(client, model, dataset))
     body = problem(submit(client, model, dataset, columns={"input": "other"}), 422, "dataset_schema")
-    assert "column 'other' is in test.parquet and not in train.parquet" in body["detail"]
+    assert "column 'other' is in test.parquet but not in train.parquet" in body["detail"]
 
 
 def test_clips_that_end_early_or_cancel_out_are_counted_and_warned_of(client: TestClient, model: str) -> None:
@@ -393,4 +393,4 @@ def test_clips_that_end_early_or_cancel_out_are_counted_and_warned_of(client: Te
     assert contents["clip_flaws"] == {"train": {"clips_cut_short": 2, "clips_cancelled": 1}}
     answer = submit(client, model, dataset)
     assert warned(answer) == [(code, "/dataset/splits/train") for code in ("clips_cut_short", "clips_cancelled")]
-    assert answer.json()["warnings"][0]["detail"].startswith("2 of the clips of the split 'train' end before")
+    assert answer.json()["warnings"][0]["detail"].startswith("2 of the clips of the split 'train' end earlier")

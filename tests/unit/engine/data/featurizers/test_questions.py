@@ -193,7 +193,7 @@ def test_a_data_set_of_questions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"answers": answer("paris", 0)}, "test[1], the answer 'paris' does not begin at character 0"),
+        ({"answers": answer("paris", 0)}, "test[1], the answer 'paris' does not start at character 0"),
         ({"answers": None}, "test[1], the question's answers are missing"),
         ({"context": None}, "test[1], the context is missing"),
         ({"context": "", "answers": NONE}, "the text at test[1] is null or empty"),

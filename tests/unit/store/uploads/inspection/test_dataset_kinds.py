@@ -104,7 +104,7 @@ def test_of_several_texts_the_one_with_the_usual_name(inspected: Inspect, refusa
     columns: dict[str, Any] = {"title": (TEXT, ["a"]), "text": (TEXT, ["b"]), "label": (TEXT, ["x"])}
     assert inspected(table(**columns)).input_column == "text"
     columns["body"] = columns.pop("text")
-    assert "several columns hold texts (title, body)" in refusal(table(**columns)).detail
+    assert "several columns contain texts (title, body)" in refusal(table(**columns)).detail
     assert inspected(table(**columns), input="body").input_column == "body"
 
 
