@@ -51,17 +51,13 @@ def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -
 _STOCK: Mapping[Part, tuple[Callable[[Family], str | None], str]] = {
     Part.ATTENTION: (
         lambda family: family.head_dim_key,
-        (
-            "have no setting for the head width, or none for a narrower one, so the stock layout cannot express "
-            "which heads are left"
-        ),
+        "have no setting for the head width, or none for a narrower one, so the stock layout cannot express "
+        "which heads are left",
     ),
     Part.FEED_FORWARD: (
         lambda family: family.neurons_key,
-        (
-            "have no single setting for the neurons of all feed-forward blocks, so the stock layout cannot express "
-            "fewer of them"
-        ),
+        "have no single setting for the neurons of all feed-forward blocks, so the stock layout cannot express "
+        "fewer of them",
     ),
 }
 """The config key in which a stock class reads what is left of a part, and what is to be said where there is none."""

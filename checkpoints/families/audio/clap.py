@@ -212,10 +212,8 @@ CLAP = Family(
     refused={
         "enable_fusion": (
             False,
-            (
-                "fusion of long clips is not supported, because it reads four crops of a clip; "
-                "laion/clap-htsat-unfused has no fusion"
-            ),
+            "fusion of long clips is not supported, because it reads four crops of a clip; "
+            "laion/clap-htsat-unfused has no fusion",
         ),
         "flatten_patch_embeds": (True, "only patches in a row are supported, as in every published CLAP"),
         "patch_embed_input_channels": (1, "only one channel is supported, as the feature extractor produces it"),

@@ -133,8 +133,8 @@ def test_a_blank_cell_is_a_missing_label_and_leaves_the_others_as_they_are(tmp_p
     )
     error = packed(folder).label_error
     assert error is not None
-    assert "the row test[1] has no label" in error.detail
-    with pytest.raises(SecateurError, match=r"the row test\[1\] has no label"):
+    assert "row test[1] has no label" in error.detail
+    with pytest.raises(SecateurError, match=r"row test\[1\] has no label"):
         answers(folder, ("1", "2"))
 
 

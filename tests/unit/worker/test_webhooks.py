@@ -291,7 +291,7 @@ def test_a_receiver_that_is_away_is_a_failure_like_others(post: Post) -> None:
     post.set(Webhook, url="http://127.0.0.1:1/")
     post.ping()
     assert sent(Sender(post.database, post.settings, OutboundClient(rules))) == 1
-    assert post.deliveries()[0].last_error == "it could not be connected to"
+    assert post.deliveries()[0].last_error == "could not connect to the server"
 
 
 def test_several_senders_send_each_delivery_once(post: Post) -> None:

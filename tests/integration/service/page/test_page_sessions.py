@@ -240,7 +240,7 @@ def test_what_is_no_key_opens_nothing_and_soon_is_not_asked_about(client: TestCl
         answer = sign_in(client, f"{key[:-1]}{'a' if key[-1] != 'a' else 'b'}" if attempt else "")
         assert answer.status_code == 401
         assert "set-cookie" not in answer.headers
-        assert "no key of this service" in Page(answer).text
+        assert "not valid for this service" in Page(answer).text
         assert key not in answer.text
     assert sign_in(client, key).status_code == 429
 

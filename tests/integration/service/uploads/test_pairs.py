@@ -154,7 +154,7 @@ def test_texts_are_no_labels(client: TestClient, services: Services) -> None:
     dataset = upload(client, "datasets", {"train.parquet": SPEECH})["id"]
     model = a_model(client, services, Modality.AUDIO, Head.CLASSIFICATION)
     answer = submit(client, model, dataset, columns={"label": "sentence"})
-    assert "not the names of labels" in problem(answer, 422, "dataset_schema")["detail"]
+    assert "not label names" in problem(answer, 422, "dataset_schema")["detail"]
 
 
 def test_what_was_completed_before_kinds_were_written_down(client: TestClient, services: Services) -> None:

@@ -121,7 +121,7 @@ def test_any_column_is_judged_by_its_labels(client: TestClient, model: str) -> N
         ("speaker", "labels_mismatch", "2 labels of the dataset in column 'speaker'"),
         ("said", "dataset_schema", "train[0] is not a text of 1 to 256"),
         ("some", "dataset_schema", "train[4] is not a text"),
-        ("both", "labels_mismatch", "several labels a row"),
+        ("both", "labels_mismatch", "several labels per row"),
         ("age", "labels_mismatch", "12 labels of the dataset in column 'age'"),
         ("height", "dataset_schema", "neither texts nor whole numbers"),
     ):
@@ -251,7 +251,7 @@ def test_scores_are_no_labels_and_refused_by_whoever_needs_some(client: TestClie
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        ((TEXT, [*LABELS, None] * 4), "the row train[4] has no label"),
+        ((TEXT, [*LABELS, None] * 4), "row train[4] has no label"),
         ((TEXT, ["w" * 300] * 20), "the label at train[0] is not a text of 1 to 256 characters"),
     ],
     ids=["null", "long"],

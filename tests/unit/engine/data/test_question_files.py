@@ -155,5 +155,5 @@ def test_what_answers_unpack_to_is_bounded(tmp_path: Path) -> None:
     folder = shards(tmp_path / "data", train=each)
     texts = each["question"].nbytes + each["context"].nbytes
     assert inspect(folder, FOUND, most_bytes=2 * (texts + values.nbytes)).rows == {"train": 12}
-    with pytest.raises(Exception, match="unpack to more than"):
+    with pytest.raises(Exception, match="bytes uncompressed"):
         inspect(folder, FOUND, most_bytes=2 * texts)

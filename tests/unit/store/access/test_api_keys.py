@@ -55,7 +55,7 @@ def test_nothing_else_opens(database: Database) -> None:
     first, second = make(database)[1], make(database)[1]
     mixed = first.rpartition("_")[0] + "_" + second.rpartition("_")[2]
     for token in ("", "sk_", first[:-1], first + "a", first.upper(), mixed, "sk_" + "a" * 26 + "_" + "a" * 52):
-        assert "no key of this service" in refused(database, token)
+        assert "not valid for this service" in refused(database, token)
 
 
 def test_revoked_and_expired_keys_are_told_apart_to_who_knows_the_secret(database: Database) -> None:
@@ -70,7 +70,7 @@ def test_revoked_and_expired_keys_are_told_apart_to_who_knows_the_secret(databas
     assert "was revoked" in refused(database, token)
     other = make(database)[1]
     mixed = token.rpartition("_")[0] + "_" + other.rpartition("_")[2]
-    assert "no key of this service" in refused(database, mixed)
+    assert "not valid for this service" in refused(database, mixed)
 
 
 def test_a_key_is_its_tenants(database: Database) -> None:

@@ -165,7 +165,7 @@ def test_words_that_cannot_be_used_are_named(refusal: Refuse, words: list[Any], 
 
 @pytest.mark.parametrize(
     ("words", "tags", "said"),
-    [([["a", "b"]], [["O"]], "2 words and 1 labels"), ([["a"]], [[None]], "not a text")],
+    [([["a", "b"]], [["O"]], "2 words but 1 labels"), ([["a"]], [[None]], "not a text")],
 )
 def test_tags_that_cannot_be_used_are_for_whoever_reads_them(
     inspected: Inspect, refusal: Refuse, words: list[Any], tags: list[Any], said: str
