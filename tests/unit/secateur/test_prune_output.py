@@ -26,7 +26,7 @@ def stopped(step: int) -> JobResult:
 
 
 def test_a_job_that_reached_its_target_names_its_last_step() -> None:
-    for result in (None, JobResult(step=3, stopped=None, detail="All 3 steps were taken.", test=TEST)):
+    for result in (None, JobResult(step=3, stopped=None, detail="All 3 steps were completed.", test=TEST)):
         assert said(result).startswith("Done. The pruned checkpoint is out/step-3; open out/step-3/report.html")
 
 
