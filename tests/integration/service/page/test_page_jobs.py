@@ -43,7 +43,9 @@ def finish(services: Services, lease: Lease, steps: int = 2, taken: int | None =
         told = (StepDone(folder=f"step-{step}", metrics=metrics),)
         with services.database.write() as session:
             transitions.commit_step(session, lease, metrics, [file] if step else [], downloadable=step > 0, events=told)
-    result = JobResult(step=steps, stopped=None, detail=f"All {steps} steps were taken.", test=measured_step(0).test)
+    result = JobResult(
+        step=steps, stopped=None, detail=f"All {steps} steps were completed.", test=measured_step(0).test
+    )
     if taken is not None:
         result = result.model_copy(
             update={"step": taken, "stopped": StopReason.MAX_DROP, "detail": "It lost too much."}
@@ -159,7 +161,7 @@ def test_results_are_the_numbers_of_the_api(client: TestClient, services: Servic
     assert reached["removed"] == [step["achieved_sparsity"] for step in metrics[1:]]
     assert reached["asked for"] == [step["target"]["requested"] for step in metrics[1:]]
     page = Page(answer)
-    assert "All 2 steps were taken." in page.text
+    assert "All 2 steps were completed." in page.text
     assert "+1.00 points" in page.text
     # A text alternative for every figure.
     assert len(page.all("figure", class_="plot card")) == len(page.all("details")) == 5
