@@ -126,7 +126,7 @@ class ObjectOf:
     @property
     def needed(self) -> str:
         inner = ", ".join(f"{key} ({rule.needed})" for key, rule in self.fields.items())
-        return f"an object that may have {inner} and nothing else"
+        return f"an object with no other keys than {inner}"
 
     def allows(self, value: Any) -> bool:
         if value is None:
@@ -142,7 +142,7 @@ class Null:
 
     @property
     def needed(self) -> str:
-        return "null, or nothing in it"
+        return "null or empty"
 
     def allows(self, value: Any) -> bool:
         return value is None or value is False or value in ([], {}, "")
@@ -154,7 +154,7 @@ class Numbering:
 
     @property
     def needed(self) -> str:
-        return "an object of numbers by label"
+        return "an object that maps labels to numbers"
 
     def allows(self, value: Any) -> bool:
         if value is None:
@@ -182,7 +182,8 @@ class Sides:
     @property
     def needed(self) -> str:
         return (
-            f"a size, or an object of height and width, or of shortest_edge, each a whole number from 1 to {self.most}"
+            "a size, or an object with height and width or with shortest_edge, each a whole number from 1 to "
+            f"{self.most}"
         )
 
     def allows(self, value: Any) -> bool:

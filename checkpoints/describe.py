@@ -116,7 +116,7 @@ def with_sentences(checkpoint: Checkpoint, read: Read, header: Header) -> Checkp
     warnings = checkpoint.warnings
     if found.unread:
         detail = (
-            f"Settings of sentence-transformers that are not read: {', '.join(found.unread[:10])}. They are left out."
+            f"Unused sentence-transformers settings: {', '.join(found.unread[:10])}. They are left out of the result."
         )
         warnings = (*warnings, JobWarning(code="settings_ignored", pointer=f"/{GENERAL}", detail=detail))
     return replace(checkpoint, sentences=found, warnings=warnings)
@@ -251,9 +251,9 @@ def _of_pruning(shape: ModelShape) -> Iterator[JobWarning]:
     )
     neurons = 1 - sum(shape.pruned.feed_forward) / max(1, sum(shape.unpruned.feed_forward))
     detail = (
-        f"The model was pruned before: {attention:.1%} of the parameters of its attention and {neurons:.1%} of its feed-forward "
-        "neurons are gone. It counts as it is: shares, drops and latency are against it. The code beside it is not read; results "
-        "get Secateur's own."
+        f"The model was already pruned: {attention:.1%} of its attention parameters and {neurons:.1%} of its "
+        "feed-forward neurons are gone. The uploaded model is the baseline: shares, drops and latency are relative "
+        "to it. The code in its folder is not read; results contain Secateur's own."
     )
     yield JobWarning(code="pruned_before", pointer="/config.json/pruned_attention", detail=detail)
 
@@ -262,7 +262,7 @@ def _of_tensors(name: str, unused: Sequence[str]) -> tuple[JobWarning, ...]:
     if not unused:
         return ()
     shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
-    detail = f"The file holds tensors that {name} does not have: {shown}. They are left out of the result."
+    detail = f"The file contains tensors that {name} does not have: {shown}. They are left out of the result."
     return (JobWarning(code="tensors_ignored", pointer=f"/{WEIGHTS_NAME}", detail=detail),)
 
 
@@ -271,12 +271,15 @@ def _of_dtypes(config: Mapping[str, Any], main: str, stored: Collection[str]) ->
     said = config.get("dtype") or config.get("torch_dtype") or "auto"
     if said not in ("auto", "float64", DTYPE_NAMES[main]):
         detail = (
-            f"config.json says {said}, and the weights are stored as {DTYPE_NAMES[main]}: so are the results', whose sizes are "
-            f"compared with the file's. They are loaded as {said}, as before."
+            f"config.json says {said}, but the weights are stored as {DTYPE_NAMES[main]}. Results are stored the same "
+            f"way, so that sizes can be compared with the file's; they are loaded as {said}, as before."
         )
         yield JobWarning(code="dtype_differs", pointer="/config.json/dtype", detail=detail)
     if "F64" in stored:
-        detail = "Weights are stored in double precision. Results store them in single precision, which is what is computed in."
+        detail = (
+            "The weights are in double precision. Results store them in single precision, which is used for all "
+            "computation."
+        )
         yield JobWarning(code="double_precision", pointer=f"/{WEIGHTS_NAME}", detail=detail)
 
 
@@ -308,8 +311,8 @@ def main_dtype(tensors: Tensors) -> str:
     unknown = sorted(set(sizes) - set(FLOAT_DTYPES))
     if unknown or not sizes:
         detail = (
-            f"Weights are stored as {', '.join(unknown) or 'nothing'}; {', '.join(FLOAT_DTYPES)} can be read. "
-            "Convert the model before saving it."
+            f"The weights are stored as {', '.join(unknown) or 'nothing'}; only {', '.join(FLOAT_DTYPES)} can be "
+            "read. Convert the model before saving it."
         )
         raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
     return max(sorted(sizes), key=sizes.__getitem__)
@@ -321,8 +324,10 @@ def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
     for naming in range(len(known.family.saved_names)):
         if known.family.saved_as(naming, first) in tensors:
             return partial(known.family.saved_as, naming)
-    item = ErrorItem.at(first, code=ErrorCode.WEIGHTS_MISMATCH, detail="not in the file")
-    detail = f"The file holds no attention of {known.name}: {first} was looked for. Is it another model's file?"
+    item = ErrorItem.at(first, code=ErrorCode.WEIGHTS_MISMATCH, detail="missing from the file")
+    detail = (
+        f"The file contains no attention of {known.name}: {first} was expected. Are these the weights of another model?"
+    )
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
 
 
@@ -338,26 +343,29 @@ def _compare(known: CheckpointConfig, expected: Mapping[str, tuple[int, ...]], t
             wrong.append((name, f"expected shape {list(shape)}, found {list(tensors[name].shape)}"))
     for name, tensor in tensors.items():
         if name not in expected and tensor.dtype in FLOAT_DTYPES:
-            wrong.append((name, f"found shape {list(tensor.shape)}, expected no such tensor"))
+            wrong.append((name, f"unexpected tensor of shape {list(tensor.shape)}"))
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         items = tuple(
             ErrorItem.at(name, code=ErrorCode.WEIGHTS_MISMATCH, detail=detail)
             for name, detail in wrong[:MAX_MISMATCHES]
         )
-        detail = f"The weights do not fit config.json: {wrong[0][0]}: {wrong[0][1]}{more}. Is it another model's file?"
+        detail = (
+            f"The weights do not match config.json: {wrong[0][0]}: {wrong[0][1]}{more}. Are these the weights of "
+            "another model?"
+        )
         head = tuple(f"{module}." for module in known.architecture.classifiers)
         if all(name.startswith(head) for name, _ in wrong) and any(name not in tensors for name, _ in wrong):
             detail = (
-                f"The weights are {known.name}'s but for the head: {wrong[0][0]}: {wrong[0][1]}{more}. Where a class of its own "
-                f"was trained, as tutorials define some, {way_to(known.name, known.architecture)}"
+                f"The weights match {known.name} except for the head: {wrong[0][0]}: {wrong[0][1]}{more}. If you "
+                f"trained a class of your own, {way_to(known.name, known.architecture)}"
             )
         raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 
 def _existing(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
-        detail = f"{name} is missing; a checkpoint is config.json with {WEIGHTS_NAME}, or shards with {INDEX_NAME}."
+        detail = f"{name} is missing; a checkpoint is config.json with {WEIGHTS_NAME}, or with shards and {INDEX_NAME}."
         raise SecateurError(ErrorCode.FILE_MISSING, detail, (ErrorItem.at(name, code="file_missing", detail=""),))
     return folder / name
 

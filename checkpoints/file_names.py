@@ -14,11 +14,11 @@ ADAPTER = "adapter_config.json"
 PICKLES = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin|model\.(pt|pth|ckpt)")
 CONVERT = "secateur convert"
 _OTHERS = (
-    (re.compile(r"(shared_|source_|target_)?vocabulary\.(json|txt)"), "a model of CTranslate2"),
+    (re.compile(r"(shared_|source_|target_)?vocabulary\.(json|txt)"), "a CTranslate2 model"),
     (re.compile(r".*\.gguf"), "a GGUF file"),
     (re.compile(r"onnx|.*\.onnx"), "an ONNX graph"),
-    (re.compile(r"tf_model\.h5|.*\.tflite"), "a model of TensorFlow"),
-    (re.compile(r"flax_model.*\.msgpack"), "a model of Flax"),
+    (re.compile(r"tf_model\.h5|.*\.tflite"), "a TensorFlow model"),
+    (re.compile(r"flax_model.*\.msgpack"), "a Flax model"),
 )
 """What cannot be pruned, as it is or at all, by a name that lies in its folder."""
 _TRAINER = re.compile(r"checkpoint-(\d{1,9})")
@@ -70,7 +70,7 @@ def require_weights(names: Collection[str], where: str) -> None:
         return
     lacks = WEIGHTS_NAME if CONFIG in names else f"{WEIGHTS_NAME} and no {CONFIG}"
     detail = f"{where} has no {lacks}{_instead(names)}"
-    item = ErrorItem.at(WEIGHTS_NAME, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+    item = ErrorItem.at(WEIGHTS_NAME, code=ErrorCode.FILE_MISSING, detail="required, but missing")
     raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
 
 
@@ -86,12 +86,12 @@ def _instead(names: Collection[str]) -> str:
     pickles = sorted(filter(PICKLES.fullmatch, names))
     others = [what for pattern, what in _OTHERS if any(map(pattern.fullmatch, {*names, *folders}))]
     if ADAPTER in names:
-        return f" but an adapter. Merge it into its model: {CONVERT} FOLDER --base FOLDER_OF_THE_MODEL."
+        return f", only an adapter. Merge it into its base model: {CONVERT} FOLDER --base FOLDER_OF_THE_MODEL."
     if pickles and CONFIG in names:
-        return f" but {pickles[0]}, a pickle, which could run code. Make a folder with safetensors of it: {CONVERT} FOLDER."
+        return f", only {pickles[0]}, a pickle file, which could run code. Convert it to safetensors: {CONVERT} FOLDER."
     if others:
-        return f" but {others[0]}, which cannot be pruned. Take the checkpoint of transformers that it was made from."
+        return f", only {others[0]}, which cannot be pruned. Use the transformers checkpoint that it was made from."
     if steps:
         last = f"checkpoint-{steps[-1]}"
-        return f". It holds checkpoints that a Trainer wrote: take one of them, {last} is the last."
+        return f". It contains checkpoints of a Trainer: use one of them; {last} is the latest."
     return ". Load the model with transformers and save it with `save_pretrained`."

@@ -22,11 +22,11 @@ def check_labels(head: Head, pruning: Pruning) -> None:
     if pruning.calibration.labels is LabelSource.DATA:
         others = ", ".join(sorted(WITHOUT_LOSS))
         # A mean gradient is zero over the model's own labels, so they would be refused next.
-        instead = "Take fisher_gate and set" if pruning.scored_by is Criterion.TAYLOR else "Set"
+        instead = "Use fisher_gate and set" if pruning.scored_by is Criterion.TAYLOR else "Set"
         detail = (
-            f"This model gives {WITHOUT_LABELS[head]}, for which data has no labels, and {pruning.scored_by.value} is computed "
-            "from a loss. "
-            f"{instead} pruning.calibration.labels to model, or take a criterion that needs no loss: {others}."
+            f"This model outputs {WITHOUT_LABELS[head]}, for which the data has no labels, but "
+            f"{pruning.scored_by.value} is computed from a loss. {instead} pruning.calibration.labels to model, or "
+            f"use a criterion that needs no loss: {others}."
         )
         raise _refused(ErrorCode.INVALID_REQUEST, "/pruning/calibration/labels", detail)
 
@@ -34,16 +34,16 @@ def check_labels(head: Head, pruning: Pruning) -> None:
 def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -> None:
     """Raises EXPORT_UNAVAILABLE where the model cannot be exported as a single graph, or not checked in a single pass."""
     if family.no_export and GRAPHS & set(formats):
-        detail = f"{family.no_export} Leave `exports` out; the checkpoint itself is unaffected."
+        detail = f"{family.no_export} Leave out `exports`; the checkpoint itself is not affected."
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if family.no_torchao and set(formats) - GRAPHS:
-        detail = f"{family.no_torchao} Take onnx_int8 for eight bits, or leave `exports` out."
+        detail = f"{family.no_torchao} Use onnx_int8 for eight bits, or leave out `exports`."
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if head is Head.SEQUENCE_TO_SEQUENCE and formats:
         detail = (
-            "This model writes its answer token by token, each from those before: encoder, decoder and their loop are no "
-            "single graph, and Secateur exports only what one pass answers. Leave `exports` out; the checkpoint itself is "
-            "unaffected."
+            "This model generates its answer token by token, so encoder, decoder and loop are not a single graph, "
+            "and Secateur only exports models that answer in one pass. Leave out `exports`; the checkpoint itself is "
+            "not affected."
         )
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
 
@@ -51,11 +51,13 @@ def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -
 _STOCK: Mapping[Part, tuple[Callable[[Family], str | None], str]] = {
     Part.ATTENTION: (
         lambda family: family.head_dim_key,
-        "have no setting for the width of a head, or none for a narrower one, so no stock layout can say what is left of heads",
+        "have no setting for the head width, or none for a narrower one, so the stock layout cannot express "
+        "which heads are left",
     ),
     Part.FEED_FORWARD: (
         lambda family: family.neurons_key,
-        "have no one setting for the neurons of all feed-forward blocks, so no stock layout can say that these are fewer",
+        "have no single setting for the neurons of all feed-forward blocks, so the stock layout cannot express "
+        "fewer of them",
     ),
 }
 """The config key in which a stock class reads what is left of a part, and what is to be said where there is none."""
@@ -69,8 +71,8 @@ def check_layout(family: Family, pruning: Pruning) -> None:
         if part in pruning.cuts and key(family) is None:
             able = ", ".join(each.name for each in FAMILIES if key(each) is not None)
             detail = (
-                f"The classes of {family.name} in transformers {why}. Take layout any, whose results load with the code beside "
-                f"them; for what this job cuts, stock layouts exist for {able}."
+                f"The classes of {family.name} in transformers {why}. Use layout any, whose results contain the code "
+                f"to load them; for what this job cuts, the stock layout is available for {able}."
             )
             raise _refused(ErrorCode.INVALID_REQUEST, "/pruning/layout", detail)
 

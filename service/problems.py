@@ -134,11 +134,14 @@ async def _not_valid(request: Request, error: Exception) -> Response:
         return problem(request, SecateurError(ErrorCode.NOT_FOUND, f"There is nothing at {request.url.path}."))
     # What is left as bytes was not read as JSON, since it does not say that it is.
     if isinstance(error.body, bytes):
-        detail = f"JSON is needed here, with the header `Content-Type: application/json`; {_kind_of(request)} came."
+        detail = (
+            "This call requires JSON with the header `Content-Type: application/json`, but received "
+            f"{_kind_of(request)}."
+        )
         return problem(request, SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail))
     items = tuple(_item(item, error.body) for item in found)
     if all(item.pointer == "" for item in items) and not error.body:
-        detail = "A JSON object is needed as the body, with the header `Content-Type: application/json`."
+        detail = "The body must be a JSON object, with the header `Content-Type: application/json`."
         return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, detail))
     first = f"{items[0].pointer}: {items[0].detail}".lstrip(": ")
     more = f" ({len(items) - 1} more in `errors`)" if len(items) > 1 else ""
@@ -155,13 +158,13 @@ async def _http(request: Request, error: Exception) -> Response:
     if status == 405:
         allowed = ", ".join(sorted(_methods_at(request)))
         headers = {"Allow": allowed}
-        detail = f"{request.method} is not possible on {request.url.path}; possible: {allowed}."
+        detail = f"{request.method} is not allowed on {request.url.path}; allowed: {allowed}."
     elif status == 404:
         detail = f"There is nothing at {request.url.path}. The calls are listed at /docs."
     elif status == 400:
         status, detail = (
             422,
-            "The body cannot be read: it must be JSON, with numbers of a sane length and not nested thousands of levels deep.",
+            "The body cannot be read: it must be JSON, without extremely long numbers or extremely deep nesting.",
         )
     else:
         detail = str(error.detail)
@@ -182,24 +185,28 @@ def _methods_at(request: Request) -> set[str]:
 
 
 async def _not_storable(request: Request, error: Exception) -> Response:
-    log.info("the database refused a value: %s", type(error).__name__)
-    detail = "A text in the request holds a character that cannot be stored (NUL, for one)."
+    log.info("the database rejected a value: %s", type(error).__name__)
+    detail = "A text in the request contains a character that cannot be stored, such as NUL."
     return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, detail))
 
 
 async def _gone(request: Request, _: Exception) -> Response:
-    return problem(request, SecateurError(ErrorCode.INVALID_REQUEST, "The request ended before its body did."), 400)
+    return problem(
+        request,
+        SecateurError(ErrorCode.INVALID_REQUEST, "The connection ended before the body was complete."),
+        400,
+    )
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
-    log.error("the database does not answer: %s", error)
-    detail = "The database does not answer. Nothing was changed; try again."
+    log.error("the database does not respond: %s", error)
+    detail = "The database does not respond. Nothing was changed; try again."
     return problem(request, SecateurError(ErrorCode.UNAVAILABLE, detail))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure of %s %s", request.method, request.url.path, exc_info=error)
-    detail = "The service failed in a way it did not foresee; the operator's log says how."
+    detail = "An unexpected error occurred in the service; the operator's log contains the details."
     # Sent from outside of service/middleware/request_log.py, which puts the name of the request on every other answer.
     headers = {"X-Request-ID": request_id} if (request_id := request_id_of(request)) else None
     return problem(request, SecateurError(ErrorCode.INTERNAL, detail), headers=headers)
@@ -208,7 +215,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def _kind_of(request: Request) -> str:
     """What the body says that it is, in words."""
     kind = request.headers.get("content-type", "").split(";")[0].strip()
-    return f"a body of type {kind[:100]}" if kind else "a body without a type"
+    return f"a body of type {kind[:100]}" if kind else "a body without a content type"
 
 
 def _item(item: Mapping[str, Any], body: Any) -> ErrorItem:

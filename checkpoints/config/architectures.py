@@ -10,23 +10,22 @@ from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.families import FAMILIES, Architecture, Family, family_of
 
 PARTS = {
-    "clap": "Of a CLAP either encoder can be pruned, and its embeddings stay comparable with the other's. Save it alone: "
-    "`ClapAudioModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
-    "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`, or "
+    "clap": "Either encoder of a CLAP model can be pruned on its own, and its embeddings stay comparable with the other "
+    "encoder's. Save it separately: `ClapAudioModelWithProjection.from_pretrained(folder).save_pretrained(other)` "
+    "and `AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`, or "
     "`ClapTextModelWithProjection.from_pretrained(folder).save_pretrained(texts)` and "
     "`AutoTokenizer.from_pretrained(folder).save_pretrained(texts)`.",
-    "clip": "Of a CLIP the encoder of images can be pruned, and its embeddings stay comparable with those of texts. "
-    "Save it alone: "
-    "`CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
-    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
-    "configurations in one, cannot be.",
-    "clip_text_model": "Of a CLIP the encoder of images alone can be pruned (CLIPVisionModelWithProjection).",
-    "siglip": "Of a SigLIP the encoder of images can be pruned. Save it alone: "
+    "clip": "The image encoder of a CLIP model can be pruned, and its embeddings stay comparable with those of texts. Save "
+    "it separately: `CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)` and "
+    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. CLIP's image classifier, with two "
+    "configurations in one, cannot be pruned.",
+    "clip_text_model": "Only the image encoder of a CLIP model can be pruned (CLIPVisionModelWithProjection).",
+    "siglip": "The image encoder of a SigLIP model can be pruned. Save it separately: "
     "`SiglipVisionModel.from_pretrained(folder).save_pretrained(other)` and "
-    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. Its classifier of images, with two "
-    "configurations in one, cannot be.",
-    "clap_text_model": "Of a CLAP's text encoder the class with its projection can be pruned, ClapTextModelWithProjection: save "
-    "that from the whole model's folder.",
+    "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. SigLIP's image classifier, with two "
+    "configurations in one, cannot be pruned.",
+    "clap_text_model": "CLAP's text encoder can be pruned with its projection, as ClapTextModelWithProjection: save that "
+    "from the whole model's folder.",
 }
 """What to do instead, where a part of a model is supported."""
 WITHOUT_HEAD = (Head.EMBEDDING, Head.HIDDEN_STATES)
@@ -38,7 +37,7 @@ GENERATES = "ForConditionalGeneration"
 CONTINUES = ("ForCausalLM", "LMHeadModel")
 """How names of classes end that say what comes next in a text."""
 NUMBERED = re.compile(r"LABEL_\d+")
-WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits names the families."
+WHOLE_LIST = "docs/families.md lists every class that can be pruned; GET /v1/limits lists the families."
 
 
 def said_by(config: Mapping[str, Any]) -> tuple[Family, str] | None:
@@ -91,17 +90,17 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
     """ARCHITECTURE_UNSUPPORTED, with the nearest class that can be pruned and how to get there."""
     model_type, architectures = config.get("model_type"), config.get("architectures")
     family = family_of(model_type) if isinstance(model_type, str) else None
-    said = f"config.json says architectures {str(architectures)[:200]} and model_type {str(model_type)[:100]!r}."
+    said = f"config.json has architectures {str(architectures)[:200]} and model_type {str(model_type)[:100]!r}."
     name = architectures[0] if isinstance(architectures, list) and len(architectures) == 1 else None
     if architectures in (None, []) and (model_type is None or family is not None):
-        detail = f"{said} The names of the weights do not make plain which class it is: write it into `architectures`."
+        detail = f"{said} The weight names do not show which class it is: set `architectures`."
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
     elif family is not None and isinstance(name, str):
         near = family.ways.get(name) or nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
     elif family is not None:
-        detail = f"{said} Exactly one architecture is needed, of {', '.join(family.architectures)}."
+        detail = f"{said} `architectures` must have exactly one entry, one of {', '.join(family.architectures)}."
     else:
         detail = f"{said} {_near_family(name, model_type, config)}"
     return SecateurError(ErrorCode.ARCHITECTURE_UNSUPPORTED, f"{detail} {WHOLE_LIST}")
@@ -133,14 +132,13 @@ def _names_labels(config: Mapping[str, Any]) -> bool:
 def way_to(near: str, architecture: Architecture) -> str:
     """How a folder of another class becomes one of the class `near`, in words that begin a sentence's second half."""
     if architecture.head in WITHOUT_HEAD:
-        return (
-            f"save it as {near} (`{near}.from_pretrained(folder).save_pretrained(other)`), which leaves its head out."
-        )
+        return f"save it as {near} (`{near}.from_pretrained(folder).save_pretrained(other)`), which drops its head."
     modules = " and ".join(f"`{module}`" for module in architecture.classifiers)
-    head = f"What its head ({modules})" if modules else "What it"
+    head = f"Whatever its head ({modules})" if modules else "What it"
     return (
-        f"the nearest that can be is {near}. Load it as that, `{near}.from_pretrained(folder, ignore_mismatched_sizes=True)`. "
-        f"{head} does not find in the weights by name and shape is new and random: train it, then `save_pretrained`."
+        f"the nearest supported class is {near}. Load it with `{near}.from_pretrained(folder, "
+        f"ignore_mismatched_sizes=True)`. {head} does not find in the weights by name and shape is initialized at "
+        "random: train it, then call `save_pretrained`."
     )
 
 
@@ -157,11 +155,11 @@ def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
         able = [
             each for family in FAMILIES for each, made in family.architectures.items() if made.head is Head.CAUSAL_LM
         ]
-        return f"Of models that continue texts {', '.join(able[:-1])} and {able[-1]} can be pruned."
+        return f"Of the language models that continue texts, {', '.join(able[:-1])} and {able[-1]} can be pruned."
     if close:
         return (
-            f"The nearest by name is {close[0]}, of model_type {named[close[0]].model_types[0]!r}, which has other weights: find "
-            "or train a checkpoint of that."
+            f"The nearest supported class by name is {close[0]} (model_type {named[close[0]].model_types[0]!r}), but "
+            "its weights differ: find or train a checkpoint of that class."
         )
     supported = ", ".join(model_type for family in FAMILIES for model_type in family.model_types)
-    return f"These model types can be pruned: {supported}."
+    return f"Supported model types: {supported}."

@@ -80,30 +80,28 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
         _refuse(error.key, error.reason)
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise SecateurError(
-            ErrorCode.CONFIG_INVALID, "config.json describes an input that gives no usable sequence."
+            ErrorCode.CONFIG_INVALID, "config.json describes an input that yields no usable sequence."
         ) from error
     problem = config.get("problem_type") or None
     if problem is not None and problem not in PROBLEM_TYPES:
-        _refuse("problem_type", f"null or one of {', '.join(PROBLEM_TYPES)} is needed")
+        _refuse("problem_type", f"must be null or one of {', '.join(PROBLEM_TYPES)}")
     multi_label = architecture.head is Head.CLASSIFICATION and problem == "multi_label_classification"
     labels = _labels(config) if architecture.head in LABELLED else ()
     blank = config.get("pad_token_id")
     if architecture.head is Head.CTC and blank is not None and not 0 <= blank < family.value(config, "vocab_size"):
-        _refuse("pad_token_id", "it is the blank of CTC: a whole number from 0 to vocab_size less one is needed")
+        _refuse("pad_token_id", "it is the CTC blank: it must be a whole number from 0 to vocab_size - 1")
     if architecture.head is Head.CLASSIFICATION and len(labels) == 1 and not multi_label:
         # transformers takes it for a regression, whether problem_type says so or not.
         reason = (
-            "one output is a number and not a class: regression is not supported, two labels or more are needed. Where the "
-            "number stands for a yes or no, as the score that a cross-encoder gives a pair of texts, write "
-            '"problem_type": "multi_label_classification" into config.json: its sigmoid is then the score of one label, which a '
-            "row has or has not"
+            "a single output is a number, not a class: regression is not supported, and at least two labels are "
+            "required. If the number means yes or no, as a cross-encoder's score of a pair of texts does, set "
+            '"problem_type": "multi_label_classification" in config.json: its sigmoid is then the score of one '
+            "label, which a row has or does not have"
         )
         _refuse("num_labels" if config.get("id2label") is None else "id2label", reason)
     if architecture.head is Head.QUESTION_ANSWERING and len(_labels(config)) != ENDS:
         # Those of transformers read the two as where an answer begins and where it ends, and fail with another number.
-        reason = (
-            f"{name} has {ENDS} outputs, where an answer begins and where it ends: leave it out, or let it say {ENDS}"
-        )
+        reason = f"{name} has {ENDS} outputs, the start and the end of the answer: leave this out, or set it to {ENDS}"
         _refuse("num_labels" if config.get("id2label") is None else "id2label", reason)
     found = CheckpointConfig(
         family=family,
@@ -197,15 +195,15 @@ def _of_keys(name: str, ignored: list[str]) -> tuple[JobWarning, ...]:
     found: list[JobWarning] = []
     if "auto_map" in ignored:
         detail = (
-            f"config.json names code of its own in `auto_map`. It is left out: the model is read as transformers' {name}, and so "
-            "is the result."
+            f"config.json refers to custom code in `auto_map`. It is ignored: the model is read as the {name} of "
+            "transformers, and so is the result."
         )
         found.append(JobWarning(code="code_ignored", pointer="/config.json/auto_map", detail=detail))
     others = sorted(set(ignored) - {"auto_map"})
     if others:
         shown = ", ".join(f"`{key[:100]}`" for key in others[:10])
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-        detail = f"config.json has entries that {name} does not read: {shown}{more}. They are left out of the result."
+        detail = f"config.json has entries that {name} does not use: {shown}{more}. They are left out of the result."
         found.append(JobWarning(code="config_ignored", pointer="/config.json", detail=detail))
     return tuple(found)
 
@@ -225,8 +223,9 @@ def check_names(labels: Sequence[str], used: Collection[str], pointer: str) -> N
         for label in unclear[:10]
     )
     detail = (
-        f"The data has labels that more than one class of the checkpoint is called by: {said}. Give these classes names of their "
-        "own in id2label and label2id of config.json, and the data the same; or write every label as the number of its class."
+        f"The data uses labels that several classes of the checkpoint share: {said}. Give these classes different "
+        "names in id2label and label2id of config.json, and use these names in the data; or write every label as its "
+        "class number."
     )
     item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=said)
     raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
@@ -236,8 +235,9 @@ def _of_names(config: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[JobWa
     if not (labels and _contradicts(config)):
         return ()
     detail = (
-        f"id2label has {len(config['id2label'])} names, num_labels says {len(labels)}. As in transformers, the number counts "
-        f"and the names are dropped: the classes are {labels[0]} to {labels[-1]}. Let both say the same to keep the names."
+        f"id2label has {len(config['id2label'])} names, but num_labels is {len(labels)}. As in transformers, "
+        f"num_labels wins and the names are dropped: the classes are {labels[0]} to {labels[-1]}. Make the two agree "
+        "to keep the names."
     )
     return (JobWarning(code="config_ignored", pointer="/config.json/id2label", detail=detail),)
 
@@ -248,8 +248,8 @@ def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
         return ()
     shown = ", ".join(repr(label) for label in shared[:10])
     detail = (
-        f"id2label gives one name to several classes: {shown}. Data with one of these names is refused, since it does not say "
-        "which of them is meant: write labels as class numbers, or give the classes other names."
+        f"id2label gives several classes the same name: {shown}. Data with one of these names is rejected, because it "
+        "is unclear which class is meant: write labels as class numbers, or rename the classes."
     )
     return (JobWarning(code="labels_repeated", pointer="/config.json/id2label", detail=detail),)
 
@@ -257,7 +257,7 @@ def _of_labels(labels: tuple[str, ...]) -> tuple[JobWarning, ...]:
 def _of_class(config: Mapping[str, Any], family: Family, name: str) -> tuple[JobWarning, ...]:
     if config.get("architectures") == [name] and config.get("model_type") in family.model_types:
         return ()
-    detail = f"config.json does not say which class it is of; it is read as {name}, whose weights the file holds."
+    detail = f"config.json does not name the model class. It is read as {name}, because the weights match that class."
     return (JobWarning(code="architecture_assumed", pointer="/config.json/architectures", detail=detail),)
 
 
@@ -269,17 +269,17 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     for key in config:
         rule = None if key in family.defaults or key in NOTES else rules.get(key)
         if rule is not None and not rule.allows(config[key]):
-            _refuse(key, f"{rule.needed} is needed")
+            _refuse(key, f"must be {rule.needed}")
     for key, meant in family.aliases.items():
         same = family.value(config, meant)
         # 16.0 is not 16 to transformers' classes.
         if key in config and (config[key] != same or type(config[key]) is not type(same)):
-            _refuse(key, f"it is another name for `{meant}`, and says another value")
+            _refuse(key, f"it is another name for `{meant}`, but has a different value")
     padding = config.get("pad_token_id")
     if family.padding_row and padding is not None:
         words = family.value(config, "vocab_size")
         if not -words <= padding < words:
-            _refuse("pad_token_id", f"it is no token of a vocabulary of {words}")
+            _refuse("pad_token_id", f"it is not a token of a vocabulary of {words}")
     for key, (supported, reason) in family.refused.items():
         value = config.get(key)
         # 0 is not false to transformers' classes.
@@ -287,7 +287,7 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
             _refuse(key, reason)
     said = config.get(family.head_dim_key) if family.head_dim_key else None
     if said is not None and (type(said) is not int or not 1 <= said <= MAX_SIZE):
-        _refuse(str(family.head_dim_key), f"a whole number from 1 to {MAX_SIZE} is needed")
+        _refuse(str(family.head_dim_key), f"must be a whole number from 1 to {MAX_SIZE}")
 
 
 def allowed_fields(family: Family) -> frozenset[str]:
@@ -301,11 +301,11 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     """`value` is of the type of `default`, within bounds. A tuple stands for a list of numbers; 0 for a number that may be 0."""
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            _refuse(key, "true or false is needed")
+            _refuse(key, "must be true or false")
         return
     if isinstance(default, str):
         if not isinstance(value, str) or len(value) > MAX_LABEL_LENGTH:
-            _refuse(key, "a short text is needed")
+            _refuse(key, "must be a short text")
         return
     parts = value if isinstance(value, list | tuple) else [value]
     if isinstance(default, tuple):
@@ -315,7 +315,7 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     least = 0 if default == 0 else 1
     if not usable or not all(type(part) is int and least <= part <= MAX_SIZE for part in parts):
         many = f"a list of 1 to {MAX_PARTS} whole numbers" if isinstance(default, tuple) else "a whole number"
-        _refuse(key, f"{many} from {least} to {MAX_SIZE} is needed")
+        _refuse(key, f"must be {many} from {least} to {MAX_SIZE}")
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -324,13 +324,13 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """
     id2label, count = config.get("id2label"), config.get("num_labels")
     if count is not None and (type(count) is not int or not 1 <= count <= MAX_LABELS):
-        _refuse("num_labels", f"a whole number from 1 to {MAX_LABELS} is needed")
+        _refuse("num_labels", f"must be a whole number from 1 to {MAX_LABELS}")
     if id2label is None:
         return tuple(f"LABEL_{index}" for index in range(2 if count is None else count))
     if not isinstance(id2label, dict) or not 1 <= len(id2label) <= MAX_LABELS:
-        _refuse("id2label", f"an object of 1 to {MAX_LABELS} labels is needed")
+        _refuse("id2label", f"must be an object of 1 to {MAX_LABELS} labels")
     if set(id2label) != {str(index) for index in range(len(id2label))}:
-        _refuse("id2label", "its keys must be the ids from 0 to their count less one")
+        _refuse("id2label", "its keys must be the ids from 0 to the number of labels - 1")
     if _contradicts(config):
         return tuple(f"LABEL_{index}" for index in range(count or 0))
     said = (id2label[str(index)] for index in range(len(id2label)))
@@ -345,7 +345,7 @@ def _check_numbered(config: Mapping[str, Any]) -> None:
     """Of a class without labels as well, transformers makes numbers of what id2label has on the left."""
     id2label = config.get("id2label")
     if id2label is not None and not (isinstance(id2label, dict) and all(each.isdecimal() for each in id2label)):
-        _refuse("id2label", "an object of labels by their ids is needed")
+        _refuse("id2label", "must be an object that maps ids to labels")
 
 
 def _contradicts(config: Mapping[str, Any]) -> bool:
@@ -362,12 +362,12 @@ def _check_label_ids(config: Mapping[str, Any], labels: tuple[str, ...]) -> None
     label2id: Mapping[str, int | str] = config.get("label2id") or {}
     for label, number in label2id.items():
         if not str(number).isdecimal():
-            _refuse("label2id", f"{label[:100]!r} has the id {str(number)[:100]!r}, which is no number")
+            _refuse("label2id", f"{label[:100]!r} has the id {str(number)[:100]!r}, which is not a number")
         index = int(number)
         named = labels[index] if index < len(labels) else None
         if label not in (named, f"LABEL_{index}"):
-            told = f"calls that {named!r}" if named is not None else "has no such id"
-            _refuse("label2id", f"it gives {label[:100]!r} the id {index}, and id2label {told}; write both alike")
+            told = f"calls this id {named!r}" if named is not None else "has no such id"
+            _refuse("label2id", f"it gives {label[:100]!r} the id {index}, but id2label {told}; make them agree")
 
 
 def _refuse(key: str, reason: str) -> NoReturn:

@@ -69,14 +69,14 @@ def read_dense(folder: str, settings: Mapping[str, Any]) -> tuple[Dense, dict[st
     name = f"{folder}/{SETTINGS}"
     for key, value in settings.items():
         if key not in _RULES:
-            refuse(name, key[:100], "this setting is not supported; leave it out")
+            refuse(name, key[:100], "this setting is not supported; remove it")
         if not _RULES[key].allows(value):
-            refuse(name, key, f"{_RULES[key].needed} is needed")
+            refuse(name, key, f"must be {_RULES[key].needed}")
     if settings.get("use_residual"):
-        refuse(name, "use_residual", "a Dense module that adds its input is not supported")
+        refuse(name, "use_residual", "a Dense module with a residual connection is not supported")
     for key in _KEYS[:3]:
         if settings.get(key, True if key == "bias" else None) is None:
-            refuse(name, key, f"{_RULES[key].needed} is needed")
+            refuse(name, key, f"must be {_RULES[key].needed}")
     said = settings.get("activation_function", f"torch.nn.{TANH}")
     dense = Dense(
         folder=folder,
@@ -95,20 +95,23 @@ def check_dense(modules: Sequence[Dense], width: int, header: Header) -> None:
     """
     for dense in modules:
         if dense.width_in != width:
-            refuse(dense.settings_file, "in_features", f"{width} is needed, which is what comes before it")
+            refuse(dense.settings_file, "in_features", f"must be {width}, the output width of the module before it")
         width = dense.width_out
         tensors = header(dense.weights_file)
         if tensors is None:
-            item = ErrorItem.at(dense.weights_file, code=ErrorCode.FILE_MISSING, detail="needed and not there")
+            item = ErrorItem.at(dense.weights_file, code=ErrorCode.FILE_MISSING, detail="required, but missing")
             detail = (
-                f"{dense.weights_file} is missing. Where there is a pickle in its place, load the folder with "
+                f"{dense.weights_file} is missing. If the folder has a pickle file instead, load it with "
                 "`SentenceTransformer` and save it again."
             )
             raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
         found = {name: info.shape for name, info in tensors.items()}
         odd = [name for name, info in tensors.items() if info.dtype not in _FLOATS]
         if found != dense.shapes or odd:
-            detail = f"{dense.weights_file} holds {_listed(found)}; floats are needed, {_listed(dense.shapes)}."
+            detail = (
+                f"{dense.weights_file} contains {_listed(found)}; expected floating-point tensors "
+                f"{_listed(dense.shapes)}."
+            )
             item = ErrorItem.at(dense.weights_file, code=ErrorCode.WEIGHTS_MISMATCH, detail=detail)
             raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
 

@@ -39,11 +39,11 @@ def refuse_code(config: Mapping[str, Any], file_name: str = "config.json") -> No
             storage.append(ErrorItem.at(*path, code=ErrorCode.CONFIG_INVALID, detail=f"`{key}` is not supported"))
     if code:
         names = ", ".join(item.pointer.removeprefix("/") for item in code)
-        detail = f"Checkpoints that bring their own code are refused: {names}. Remove it and use a stock architecture."
+        detail = f"Checkpoints with custom code are not accepted: {names}. Remove it and use a stock architecture."
         raise SecateurError(ErrorCode.CODE_REFUSED, detail, tuple(code))
     if storage:
         names = ", ".join(item.pointer.removeprefix("/") for item in storage)
-        detail = f"Quantized, compressed or adapter checkpoints cannot be pruned: {names}. Send plain weights."
+        detail = f"Quantized, compressed and adapter checkpoints cannot be pruned: {names}. Upload plain weights."
         raise SecateurError(ErrorCode.CONFIG_INVALID, detail, tuple(storage))
 
 

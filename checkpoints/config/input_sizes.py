@@ -26,16 +26,16 @@ def misfit(kind: str, config: Settings, settings: Settings, largest: int | None 
     largest: of images that may have any size, the longest side.
     """
     if kind == "Wav2Vec2FeatureExtractor":
-        return _unlike("feature_size", settings.get("feature_size", 1), 1, "the class reads waves of one channel")
+        return _unlike("feature_size", settings.get("feature_size", 1), 1, "the class reads mono audio")
     if kind == "WhisperFeatureExtractor":
         mels, positions = config.get("num_mel_bins", 80), config.get("max_source_positions", 1500)
         numbers = {"feature_size": 80, "n_fft": 400, "hop_length": 160, "chunk_length": 30, "sampling_rate": 16_000}
         numbers |= {key: settings[key] for key in numbers if key in settings}
-        found = _unlike("feature_size", numbers["feature_size"], mels, f"config.json says num_mel_bins {mels}")
+        found = _unlike("feature_size", numbers["feature_size"], mels, f"config.json has num_mel_bins {mels}")
         if (found := found or _unusable(numbers, "chunk_length")) is not None:
             return found
         frames = numbers["chunk_length"] * numbers["sampling_rate"] // numbers["hop_length"]
-        said = f"it makes {frames} frames, and config.json's max_source_positions {positions} are for {2 * positions}"
+        said = f"it gives {frames} frames, but config.json's max_source_positions {positions} requires {2 * positions}"
         return _unlike("chunk_length", frames, 2 * positions, said)
     if kind == "ClapFeatureExtractor":
         return _clap(config, settings)
@@ -46,7 +46,7 @@ def _clap(config: Settings, settings: Settings) -> Misfit | None:
     mels = config.get("num_mel_bins", 64)
     for key, usual, known in (("padding", "repeatpad", PADDINGS), ("truncation", "fusion", TRUNCATIONS)):
         if settings.get(key, usual) not in known:
-            return key, f"one of {', '.join(known)} is needed"
+            return key, f"must be one of {', '.join(known)}"
     numbers = {
         "feature_size": 64,
         "fft_window_size": 1024,
@@ -55,17 +55,17 @@ def _clap(config: Settings, settings: Settings) -> Misfit | None:
         "sampling_rate": 48_000,
     }
     numbers |= {key: settings[key] for key in numbers if key in settings}
-    found = _unlike("feature_size", numbers["feature_size"], mels, f"config.json says num_mel_bins {mels}")
+    found = _unlike("feature_size", numbers["feature_size"], mels, f"config.json has num_mel_bins {mels}")
     if (found := found or _unusable(numbers, "max_length_s")) is not None:
         return found
     if numbers["fft_window_size"] % 2:
         # transformers counts the frames of an even one.
-        return "fft_window_size", "an even number is needed"
+        return "fft_window_size", "must be an even number"
     lowest, highest = settings.get("frequency_min", 0), settings.get("frequency_max", 14_000)
     return (
         None
         if 0 <= lowest < highest
-        else ("frequency_max", "a number above frequency_min is needed, which is 0 at least")
+        else ("frequency_max", "must be greater than frequency_min, which must be at least 0")
     )
 
 
@@ -77,9 +77,9 @@ def _unusable(numbers: Mapping[str, Any], seconds: str) -> Misfit | None:
     for key, value in numbers.items():
         most = MAX_CLIP_SECONDS if key == seconds else MAX_MELS if key == "feature_size" else MAX_WINDOW
         if key != "sampling_rate" and (type(value) is not int or not 1 <= value <= most):
-            return key, f"a whole number from 1 to {most} is needed"
+            return key, f"must be a whole number from 1 to {most}"
     if numbers[seconds] * numbers["sampling_rate"] // numbers["hop_length"] * numbers["feature_size"] > MAX_VALUES:
-        return seconds, f"one clip's features would have more than {MAX_VALUES} values"
+        return seconds, f"the features of one clip would have more than {MAX_VALUES} values"
     return None
 
 
@@ -88,15 +88,15 @@ def _image(kind: str, config: Settings, settings: Settings, largest: int | None)
     if not cropped and not settings.get("do_resize", True):
         return (
             "do_resize",
-            "images would keep sizes of their own, and the model reads one: it must be true, or do_center_crop",
+            "images would keep their own sizes, but the model reads one size: set this or do_center_crop to true",
         )
     for name in ("image_mean", "image_std") if settings.get("do_normalize", True) else ():
         said = settings.get(name, 0.5)
         parts, channels = said if isinstance(said, list) else [said], config.get("num_channels", 3)
         if isinstance(said, list) and len(said) != channels:
-            return name, f"one number, or one for each of {channels} channels, is needed"
+            return name, f"must be one number, or one for each of {channels} channels"
         if name == "image_std" and not all(parts):
-            return name, "it is divided by, and 0 is in it"
+            return name, "it is a divisor, so it must not contain 0"
     key = "crop_size" if cropped else "size"
     usual: Any = 224 if cropped or not kind.startswith("DeiT") else 256
     if not cropped and kind.startswith(BY_THE_SHORTER):
@@ -105,14 +105,14 @@ def _image(kind: str, config: Settings, settings: Settings, largest: int | None)
     if found is None and not cropped:
         return (
             key,
-            "images would come in many sizes, and the model reads one: height and width are needed, or do_center_crop",
+            "images would have different sizes, but the model reads one size: set height and width, or do_center_crop",
         )
     if largest is not None and found is not None:
-        return None if max(found) <= largest else (key, f"images become larger than {largest} pixels a side")
+        return None if max(found) <= largest else (key, f"images would be larger than {largest} pixels on a side")
     if found is None or wanted is None:
         return None
     made, read = (f"{height} × {width}" for height, width in (found, wanted))
-    return _unlike(key, found, wanted, f"images become {made}, and config.json says image_size {read}")
+    return _unlike(key, found, wanted, f"images would be {made}, but config.json has image_size {read}")
 
 
 def _sides(size: Any) -> tuple[int, int] | None:

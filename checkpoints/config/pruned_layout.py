@@ -73,17 +73,17 @@ def _entries(key: str, said: Any, paths: Sequence[str], of: str) -> list[Mapping
     """One entry a block, in their order."""
     if not isinstance(said, list) or len(said) != len(paths):
         raise UnusableConfigError(
-            key, f"a list of {len(paths)} entries is needed, one for each block that the other keys tell of"
+            key, f"must be a list of {len(paths)} entries, one for each block that the other keys describe"
         )
     for number, (entry, path) in enumerate(zip(said, paths, strict=True)):
         if not isinstance(entry, dict) or entry.get(of) != path:
-            raise UnusableConfigError(key, f"entry {number} has to be an object whose `{of}` is {path!r}")
+            raise UnusableConfigError(key, f"entry {number} must be an object whose `{of}` is {path!r}")
     return said
 
 
 def _layer(number: int, entry: Mapping[str, Any], shape: AttentionShape) -> LayerWidths:
     heads, head_dim = shape.heads, shape.head_dim
-    at = f"of entry {number} has to be"
+    at = f"of entry {number} must be"
     lists: dict[str, list[int]] = {}
     for key, least, most in (("qk", 1, head_dim), ("vo", 1, head_dim), ("heads", 0, heads - 1)):
         said = entry.get(key)
@@ -93,9 +93,9 @@ def _layer(number: int, entry: Mapping[str, Any], shape: AttentionShape) -> Laye
         lists[key] = said
     qk, vo, numbers = lists.values()
     if not len(qk) == len(vo) == len(numbers):
-        raise UnusableConfigError(ATTENTION, f"`qk`, `vo` and `heads` of entry {number} have to be equally long")
+        raise UnusableConfigError(ATTENTION, f"`qk`, `vo` and `heads` of entry {number} must have the same length")
     if numbers != sorted(set(numbers)):
-        raise UnusableConfigError(ATTENTION, f"`heads` {at} rising numbers")
+        raise UnusableConfigError(ATTENTION, f"`heads` {at} increasing numbers")
     rotary = _pairs(number, entry, qk, shape) if shape.rotary else ()
     return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers), rotary=rotary)
 
@@ -111,12 +111,12 @@ def _pairs(
         and all(_numbers(own, 0, most - 1, most) and own == sorted(set(own)) for own in said)
     ):
         needed = f"a list with, for each head in `heads`, the bits of whole numbers from 0 to {most - 1} in hexadecimal"
-        raise UnusableConfigError(ATTENTION, f"`rotary` of entry {number} has to be {needed}")
+        raise UnusableConfigError(ATTENTION, f"`rotary` of entry {number} must be {needed}")
     for width, own in zip(qk, said, strict=True):
         left = width - 2 * len(own)
         if left % 2 or not 0 <= left <= others:
-            needed = f"two channels for each pair in `rotary`, and an even number of up to {others} more"
-            raise UnusableConfigError(ATTENTION, f"`qk` of entry {number} has to be {needed}")
+            needed = f"two channels for each pair in `rotary`, plus an even number of at most {others} more"
+            raise UnusableConfigError(ATTENTION, f"`qk` of entry {number} must be {needed}")
     return tuple(map(tuple, said))
 
 
@@ -136,9 +136,7 @@ def _unpacked(said: Any) -> Any:
 def _neurons(number: int, entry: Mapping[str, Any], most: int) -> int:
     said = [entry.get("neurons")]
     if not _numbers(said, 1, most, 1):
-        raise UnusableConfigError(
-            FEED_FORWARD, f"`neurons` of entry {number} has to be a whole number from 1 to {most}"
-        )
+        raise UnusableConfigError(FEED_FORWARD, f"`neurons` of entry {number} must be a whole number from 1 to {most}")
     return said[0]
 
 

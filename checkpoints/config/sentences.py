@@ -115,7 +115,7 @@ def read_sentences(read: Read) -> Sentences | None:
         files[GENERAL], prompt = _general(found)
         unread = [f"{GENERAL}: {key[:100]}" for key in found if key not in files[GENERAL]]
     if prompt and pooling.get("include_prompt") is False:
-        refuse(POOLING, "include_prompt", f"false cannot be had with the default prompt that {GENERAL} names")
+        refuse(POOLING, "include_prompt", f"it cannot be false together with the default prompt in {GENERAL}")
     return Sentences(
         pooling=modes,
         dense=tuple(dense),
@@ -136,20 +136,21 @@ def _modules(data: bytes) -> list[Settings]:
     found: list[Settings] = []
     for place, entry in enumerate(listed):
         if not isinstance(entry, dict):
-            refuse(MODULES, place, "an object is needed")
+            refuse(MODULES, place, "must be an object")
         refuse_code(entry, MODULES)
         said = entry.get("type")
         match = _MODULE.fullmatch(said) if isinstance(said, str) else None
         if match is None:
-            detail = f"{str(said)[:100]!r} is no module of sentence-transformers, and other code is not run"
+            detail = f"{str(said)[:100]!r} is not a module of sentence-transformers, and other code is not run"
             item = ErrorItem.at(MODULES, place, "type", code=ErrorCode.CODE_REFUSED, detail=detail)
             raise SecateurError(ErrorCode.CODE_REFUSED, f"{MODULES}: {detail}.", (item,))
         if match[1] not in _KNOWN:
             refuse(
                 MODULES,
                 place,
-                f"the module {match[1]} is not supported: after the encoder Pooling, Dense and Normalize can be had. Without the "
-                "files of sentence-transformers the model is pruned as a plain encoder, embedded by the mean of its tokens",
+                f"the module {match[1]} is not supported: only Pooling, Dense and Normalize may follow the encoder. "
+                "Without the files of sentence-transformers the model is pruned as a plain encoder, whose embedding "
+                "is the mean over its tokens",
             )
         if entry.get("kwargs"):
             refuse(MODULES, place, "`kwargs` are not supported")
@@ -157,12 +158,12 @@ def _modules(data: bytes) -> list[Settings]:
     classes = [each["type"].rpartition(".")[2] for each in found]
     after = classes[2:-1] if classes[-1:] == ["Normalize"] else classes[2:]
     if classes[:2] != list(_KNOWN[:2]) or after not in [["Dense"] * count for count in range(MOST + 1)]:
-        reason = f"a Transformer, a Pooling, up to {MOST} Dense and at most a Normalize are needed, in this order"
+        reason = f"expected a Transformer, a Pooling, up to {MOST} Dense and at most one Normalize, in this order"
         refuse(MODULES, "", reason)
     for place, (module, name) in enumerate(zip(found, classes, strict=True)):
         path = "" if place == 0 else f"{place}_{name}"
         if module["path"] != path:
-            refuse(MODULES, place, f"`path` must be {path!r} of the module {name} in this place")
+            refuse(MODULES, place, f"`path` must be {path!r} for the module {name} at this position")
     return found
 
 
@@ -174,7 +175,7 @@ def _pooling(settings: Settings) -> tuple[str, ...]:
         return tuple(mode for mode in POOLINGS if settings.get(_SWITCHES[mode])) or (MEAN,)
     modes = tuple(said) if isinstance(said, list) else (said,)
     if not 1 <= len(modes) <= len(POOLINGS) or not all(isinstance(mode, str) and mode in POOLINGS for mode in modes):
-        refuse(POOLING, "pooling_mode", f"one of {', '.join(POOLINGS)} is needed, or a list of them")
+        refuse(POOLING, "pooling_mode", f"must be one of {', '.join(POOLINGS)}, or a list of them")
     return modes
 
 
@@ -196,17 +197,19 @@ def _general(settings: Settings) -> tuple[Settings, str]:
     """What a result carries of it, and the prompt that stands before every text."""
     for key, rule in _GENERAL_RULES.items():
         if not rule.allows(settings.get(key)):
-            refuse(GENERAL, key, f"{rule.needed} is needed")
+            refuse(GENERAL, key, f"must be {rule.needed}")
     prompts, version = settings.get("prompts") or {}, settings.get("__version__") or {}
     text, short = String(MAX_PROMPT), String(64)
     usable = isinstance(prompts, dict) and len(prompts) <= MAX_PROMPTS
     if not usable or not all(len(name) <= MAX_PROMPT and text.allows(value) for name, value in prompts.items()):
-        refuse(GENERAL, "prompts", f"an object of at most {MAX_PROMPTS} texts of {MAX_PROMPT} characters is needed")
+        refuse(
+            GENERAL, "prompts", f"must be an object of at most {MAX_PROMPTS} texts of at most {MAX_PROMPT} characters"
+        )
     if not isinstance(version, dict) or len(version) > MAX_PROMPTS or not all(map(short.allows, version.values())):
-        refuse(GENERAL, "__version__", "an object of short texts is needed")
+        refuse(GENERAL, "__version__", "must be an object of short texts")
     name = settings.get("default_prompt_name")
     if name is not None and name not in prompts:
-        refuse(GENERAL, "default_prompt_name", "`prompts` has none of that name")
+        refuse(GENERAL, "default_prompt_name", "`prompts` has no entry of this name")
     kept = {key: settings[key] for key in (*_GENERAL_RULES, "prompts", "__version__") if key in settings}
     return kept, (prompts[name] or "") if name is not None else ""
 
@@ -214,8 +217,8 @@ def _general(settings: Settings) -> tuple[Settings, str]:
 def _needed(read: Read, name: str) -> Settings:
     found = _object(read, name)
     if found is None:
-        item = ErrorItem.at(name, code=ErrorCode.FILE_MISSING, detail="needed and not there")
-        detail = f"{name} is missing, which {MODULES} names. Declare and upload it with the others."
+        item = ErrorItem.at(name, code=ErrorCode.FILE_MISSING, detail="required, but missing")
+        detail = f"{name} is missing, but {MODULES} refers to it. Declare and upload it with the other files."
         raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
     return found
 
@@ -236,6 +239,6 @@ def _check(name: str, settings: Mapping[str, Any], rules: Mapping[str, Rule]) ->
     """Every setting is known, and is what it may be."""
     for key, value in settings.items():
         if key not in rules:
-            refuse(name, key[:100], "this setting is not supported; leave it out")
+            refuse(name, key[:100], "this setting is not supported; remove it")
         if not rules[key].allows(value):
-            refuse(name, key, f"{rules[key].needed} is needed")
+            refuse(name, key, f"must be {rules[key].needed}")

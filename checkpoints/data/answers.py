@@ -15,7 +15,7 @@ MAX_ANSWERS = 100
 MAX_REPEATED = 2**32
 """Characters of contexts, each counted as often as something is asked of it: what rows made of articles may come to."""
 _SHOWN = 60
-_NEEDED = f"answers are lists `{TEXT}` and `{START}`, or a list of structs of the two"
+_NEEDED = f"answers must be lists `{TEXT}` and `{START}`, or a list of structs of the two"
 
 
 class Answer(NamedTuple):
@@ -64,11 +64,13 @@ def rows_of_articles(articles: Sequence[Mapping[str, Any]]) -> Iterator[dict[str
         for place, paragraph in enumerate(_objects(article[PARAGRAPHS], at)):
             context, here = paragraph.get("context"), f"{at}[{place}]"
             if not isinstance(context, str):
-                raise ValueError(f"{here} has no text `context`")
+                raise ValueError(f"{here} has no text field `context`")
             for asked in _objects(paragraph.get("qas"), f"{here}.qas"):
                 left -= len(context)
                 if left < 0:
-                    raise ValueError(f"contexts, repeated for every question, are more than {MAX_REPEATED} characters")
+                    raise ValueError(
+                        f"the contexts, repeated for every question, have more than {MAX_REPEATED} characters"
+                    )
                 without = asked.get("is_impossible") is True
                 yield {
                     "id": asked.get("id"),
@@ -81,7 +83,7 @@ def rows_of_articles(articles: Sequence[Mapping[str, Any]]) -> Iterator[dict[str
 
 def _objects(value: Any, at: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
-        raise ValueError(f"{at} is no array of objects")
+        raise ValueError(f"{at} is not an array of objects")
     return value
 
 
@@ -92,27 +94,27 @@ def answers_in(value: Any, context: str) -> tuple[Answer, ...]:
     """
     found = in_lists(value)
     if found is None:
-        raise ValueError("the question's answers are missing; where there is none, the lists are empty")
+        raise ValueError("the question's answers are missing; use empty lists if it has no answer")
     texts, starts = found[TEXT], found[START]
     if len(texts) != len(starts):
-        raise ValueError(f"there are {len(texts)} answers and {len(starts)} beginnings of answers")
+        raise ValueError(f"there are {len(texts)} answers, but {len(starts)} start positions")
     if len(texts) > MAX_ANSWERS:
-        raise ValueError(f"the question has {len(texts)} answers; {MAX_ANSWERS} are read")
+        raise ValueError(f"the question has {len(texts)} answers; the maximum is {MAX_ANSWERS}")
     return tuple(_checked(text, start, context) for text, start in zip(texts, starts, strict=True))
 
 
 def _checked(text: Any, start: Any, context: str) -> Answer:
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("an answer is missing or empty; where there is none, the lists are empty")
+        raise ValueError("an answer is missing or empty; use empty lists if the question has no answer")
     if type(start) is not int:
         raise ValueError(f"the answer {_short(text)} has no `{START}`")
     there = context[start : start + len(text)] if start >= 0 else ""
     if there != text:
         at = context.find(text)
-        instead = "it is not in the context" if at < 0 else f"it is at {at}"
+        instead = "the answer is not in the context" if at < 0 else f"the answer is at {at}"
         raise ValueError(
-            f"the answer {_short(text)} does not begin at character {start} of the context: there is {_short(there)}, and "
-            f"{instead}"
+            f"the answer {_short(text)} does not start at character {start} of the context: the context has "
+            f"{_short(there)} there, and {instead}"
         )
     return Answer(text, start)
 

@@ -47,6 +47,6 @@ def blank_warnings(
 
 def missing_text(where: str) -> SecateurError:
     """DATASET_SCHEMA for a labelled row without a text at `where` (split and row)."""
-    reason = f"the text at {where} is null or empty, and its label answers nothing; take such rows out"
+    reason = f"the text at {where} is null or empty, so its label has no input; remove such rows"
     item = ErrorItem.at(where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
     return SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}.", (item,))

@@ -28,12 +28,12 @@ class Flaw(StrEnum):
 
 _WORDS = {
     Flaw.CUT_SHORT: (
-        "end before their headers say: what is missing was most likely lost when they were copied. They are read as far as "
+        "end earlier than their headers say, probably because they were copied incompletely. They are read as far as "
         "they go"
     ),
     Flaw.CANCELLED: (
-        "are as good as silent once their channels are averaged, since one is the other turned upside down: the model hears "
-        "nothing in them. Turn one channel over, or send one of them"
+        "are nearly silent once their channels are averaged, because one channel is the other inverted: the model "
+        "hears nothing in them. Invert one channel, or send only one of them"
     ),
 }
 

@@ -49,10 +49,10 @@ SEVERAL = (ColumnKind.LABELS, ColumnKind.TEXTS, ColumnKind.NUMBERS)
 _NO_LABELS = (*_EMBEDDED, ColumnKind.ANSWERS)
 _SAID_BY = "lists `text` and `answer_start`, or a list of structs of the two"
 _LABEL_KINDS: Mapping[Head, tuple[tuple[ColumnKind, ...], str]] = {
-    Head.CTC: ((ColumnKind.TEXT,), "texts: what was said"),
-    Head.SEQUENCE_TO_SEQUENCE: ((ColumnKind.TEXT,), "texts: what was said"),
-    Head.TOKEN_CLASSIFICATION: (SEVERAL, "a list of labels, one a word"),
-    Head.QUESTION_ANSWERING: ((ColumnKind.ANSWERS,), f"answers and where they begin: {_SAID_BY}"),
+    Head.CTC: ((ColumnKind.TEXT,), "texts: the transcripts"),
+    Head.SEQUENCE_TO_SEQUENCE: ((ColumnKind.TEXT,), "texts: the transcripts"),
+    Head.TOKEN_CLASSIFICATION: (SEVERAL, "a list of labels, one per word"),
+    Head.QUESTION_ANSWERING: ((ColumnKind.ANSWERS,), f"answers and their start positions: {_SAID_BY}"),
 }
 """What the labels of some heads have to be, and how that is said."""
 _KIND_WORDS = {
@@ -65,7 +65,7 @@ _KIND_WORDS = {
     ColumnKind.LABELS: "lists of ClassLabel",
     ColumnKind.NUMBER: "whole numbers",
     ColumnKind.NUMBERS: "lists of whole numbers",
-    ColumnKind.ANSWERS: "answers and where they begin",
+    ColumnKind.ANSWERS: "answers and their start positions",
     ColumnKind.OTHER: "another type",
 }
 _INPUT_WORDS = {
@@ -107,8 +107,9 @@ class FoundColumns:
             return ()
         others = ", ".join(repr(name) for name in self.unread[:5]) + (" and more" if len(self.unread) > 5 else "")
         detail = (
-            f"Of every row the text in column {self.input!r} is read alone, and there are texts in {others}, too. Where two are "
-            "a pair, name them in columns.input and columns.input_pair; where not, say in columns.input that this one is meant."
+            f"Only the text in column {self.input!r} of every row is read, but there are texts in {others} as well. "
+            "If two of them are a pair, name them in columns.input and columns.input_pair; if not, set columns.input "
+            "to the column that you mean."
         )
         return (JobWarning(code="texts_unread", pointer="/dataset/columns/input", detail=detail),)
 
@@ -131,8 +132,8 @@ def find_columns(
             Head.CAUSAL_LM: "continues texts",
         }.get(head, "gives embeddings")
         reason = (
-            f"columns {found.input!r} and {found.pair!r} are a pair of texts, and a checkpoint that {gives} reads one a row; "
-            "name it in `columns.input`, without `columns.input_pair`"
+            f"columns {found.input!r} and {found.pair!r} are a pair of texts, but a checkpoint that {gives} reads one "
+            "text per row; name it in `columns.input` and leave out `columns.input_pair`"
         )
         raise columns_error(kinds, reason, "columns", "input" if wanted.input_pair is None else "input_pair")
     return found
@@ -169,7 +170,7 @@ def check_alike(kinds: Kinds, found: FoundColumns, unlike: Unlike, but: Collecti
         read_everywhere = field in ("input", "input_pair")
         reason = unlike.reasons(name or "") if read_everywhere else unlike.differing.get(name or "")
         if reason is not None and field not in but:
-            raise columns_error(kinds, f"{reason}; write all shards alike", "columns", field)
+            raise columns_error(kinds, f"{reason}; all shards must have the same columns and types", "columns", field)
 
 
 def _inspected_head(kinds: Kinds, wanted: Columns, modality: Modality) -> Head:
@@ -214,7 +215,9 @@ def check_named(kinds: Kinds, wanted: Columns) -> None:
     """Raises DATASET_SCHEMA where a column that the user names is not there, or is to be two things."""
     for field, name in wanted.named().items():
         if name not in kinds:
-            raise columns_error(kinds, f"there is no column {name!r} for `columns.{field}`", "columns", field)
+            raise columns_error(
+                kinds, f"`columns.{field}` names {name!r}, but there is no such column", "columns", field
+            )
     if wanted.input is not None and wanted.input == wanted.label:
         raise columns_error(kinds, f"column {wanted.input!r} cannot be both input and label", "columns", "input")
     if wanted.input_pair is not None and wanted.input_pair in (wanted.input, wanted.label):
@@ -238,11 +241,16 @@ def _pair(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) ->
     """Two texts that are read together: those that are named, else the first usual pair where no single text is called `text`."""
     second = wanted.input_pair
     if second is not None and kinds[second] is not ColumnKind.TEXT:
-        raise columns_error(kinds, f"column {second!r} holds no texts, of which pairs are", "columns", "input_pair")
+        raise columns_error(
+            kinds,
+            f"column {second!r} cannot be the second text of a pair, because it does not contain texts",
+            "columns",
+            "input_pair",
+        )
     if kind is not ColumnKind.TEXT:
         if second is not None:
             reason = (
-                f"the checkpoint reads {_INPUT_WORDS[kind]}, and pairs are of texts; leave out `columns.input_pair`"
+                f"the checkpoint reads {_INPUT_WORDS[kind]}, but pairs must be texts; leave out `columns.input_pair`"
             )
             raise columns_error(kinds, reason, "columns", "input_pair")
         return None
@@ -264,14 +272,17 @@ def _question(kinds: Kinds, wanted: Columns) -> tuple[str, str]:
     found = []
     for field, named, usual, what in (
         ("input", wanted.input, QUESTION, "questions"),
-        ("input_pair", wanted.input_pair, CONTEXT, "contexts, in which the answers stand,"),
+        ("input_pair", wanted.input_pair, CONTEXT, "contexts (which contain the answers)"),
     ):
         if named is not None and kinds[named] is not ColumnKind.TEXT:
             raise columns_error(
-                kinds, f"column {named!r} holds no texts, and {what} are read from it", "columns", field
+                kinds, f"column {named!r} does not contain texts, but {what} are read from it", "columns", field
             )
         if named is None and kinds.get(usual) is not ColumnKind.TEXT:
-            reason = f"the checkpoint reads {what} from a text column called `{usual}`; name yours in `columns.{field}`"
+            reason = (
+                f"the checkpoint reads {what} from a text column called `{usual}`; if yours has another name, set "
+                f"`columns.{field}`"
+            )
             raise columns_error(kinds, reason, "columns", field)
         found.append(named or usual)
     question, context = found
@@ -294,8 +305,8 @@ def _modality(kinds: Kinds, wanted: Columns) -> Modality:
     for kind, modality in of_kind.items():
         if kind in present:
             return modality
-    which = "no column" if wanted.input is None else f"not column {wanted.input!r}"
-    reason = f"{which} holds audio or images (a struct with `bytes` inside), texts, or lists of words"
+    which = "no column contains" if wanted.input is None else f"column {wanted.input!r} does not contain"
+    reason = f"{which} audio or images (a struct with `bytes`), texts, or lists of words"
     raise columns_error(kinds, reason, *(() if wanted.input is None else ("columns", "input")))
 
 
@@ -305,7 +316,7 @@ def _input(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -
     fitting = (kind, ColumnKind.EMBEDDED) if embedded else (kind,)
     if wanted.input is not None:
         if kinds[wanted.input] not in fitting:
-            reason = f"column {wanted.input!r} holds no {what}, which the checkpoint reads"
+            reason = f"column {wanted.input!r} does not contain {what}, which the checkpoint reads"
             raise columns_error(kinds, reason, "columns", "input")
         return wanted.input
     taken = (label, wanted.group, *(() if embedded else TAG_NAMES))
@@ -318,9 +329,9 @@ def _input(kinds: Kinds, wanted: Columns, kind: ColumnKind, label: str | None) -
     if len(found) != 1:
         inside = "embedded " if embedded else ""
         reason = (
-            f"several columns hold {what} ({', '.join(found)}); name one in `columns.input`"
+            f"several columns contain {what} ({', '.join(found)}); choose one with `columns.input`"
             if found
-            else f"no column holds {inside}{what}, which the checkpoint reads"
+            else f"no column contains {inside}{what}, which the checkpoint reads"
         )
         raise columns_error(kinds, reason)
     return found[0]
@@ -332,17 +343,19 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
     if wanted.label is not None:
         needed, what = _LABEL_KINDS.get(head, (None, ""))
         if needed is not None and kinds[wanted.label] not in needed:
-            raise columns_error(kinds, f"column {wanted.label!r} does not hold {what}", "columns", "label")
+            raise columns_error(kinds, f"column {wanted.label!r} does not contain {what}", "columns", "label")
         if needed is None and kinds[wanted.label] in _NO_LABELS:
-            reason = f"column {wanted.label!r} holds no labels, which are matched with the checkpoint's by name"
+            reason = (
+                f"column {wanted.label!r} does not contain labels; labels are matched by name with the checkpoint's"
+            )
             raise columns_error(kinds, reason, "columns", "label")
         return wanted.label
     if head in _SPOKEN:
         found = _first(kinds, TRANSCRIPT_NAMES, (ColumnKind.TEXT,))
-        what = f"what was said: a text column called {_either(TRANSCRIPT_NAMES)}"
+        what = f"transcripts: a text column called {_either(TRANSCRIPT_NAMES)}"
     elif head is Head.QUESTION_ANSWERING:
         found = _first(kinds, ANSWER_NAMES, (ColumnKind.ANSWERS,))
-        what = f"answers and where they begin: a column called `{ANSWER_NAMES[0]}` with {_SAID_BY}"
+        what = f"answers and their start positions: a column called `{ANSWER_NAMES[0]}` with {_SAID_BY}"
     elif head is Head.TOKEN_CLASSIFICATION:
         found = _first(kinds, TAG_NAMES, SEVERAL) or _only(kinds, (ColumnKind.LABELS,))
         what = f"a label for every word: a column of lists called {_either(TAG_NAMES)}"
@@ -350,7 +363,7 @@ def _label(kinds: Kinds, wanted: Columns, head: Head) -> str | None:
         found = _usual_label(kinds)
         what = f"labels: a column called {_either(LABEL_NAMES)}"
     if found is None:
-        raise columns_error(kinds, f"the checkpoint needs {what}; name yours in `columns.label`")
+        raise columns_error(kinds, f"the checkpoint needs {what}; if yours has another name, set `columns.label`")
     return found
 
 

@@ -27,8 +27,8 @@ def described_files(
     """
     for row in rows:
         if FILE_NAME not in row:
-            raise ValueError(f"{metadata} has no column {FILE_NAME}, which says whose row it is.")
+            raise ValueError(f"{metadata} has no column {FILE_NAME}, which must name the file of each row.")
         file = metadata.parent / str(row[FILE_NAME])
         if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
-            raise ValueError(f"{metadata} names {file}, which is no file in {folder}.")
+            raise ValueError(f"{metadata} refers to {file}, which does not exist in {folder}.")
         yield file, {name: value for name, value in row.items() if name != FILE_NAME}

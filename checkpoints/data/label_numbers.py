@@ -27,7 +27,7 @@ def told_numbers(labels: Sequence[str], used: Collection[str], pointer: str) -> 
     if found is None:
         others = sorted(set(used) - {str(number) for number in range(len(labels))})[:_SHOWN]
         detail = (
-            f"`columns.label_ids` says that labels are class numbers, which are 0 to {len(labels) - 1} here; the data has "
+            f"`columns.label_ids` is set, so labels must be class numbers from 0 to {len(labels) - 1}; the data has "
             f"{', '.join(map(repr, others)) or 'none'}."
         )
         item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=detail)
@@ -53,9 +53,9 @@ def several_ids(names: Sequence[str]) -> list[str]:
 def unclear_ids(names: Collection[str], pointer: str) -> SecateurError:
     """LABELS_MISMATCH for labels of data that are the name of several of its own ids, where its list is not the checkpoint's."""
     detail = (
-        f"The label column calls several of its ids by one name: {', '.join(map(repr, sorted(names)[:_SHOWN]))}. Its list of "
-        "names is not the checkpoint's, so that nothing says which class each of them is. Where its ids are the checkpoint's "
-        "class numbers, say so: `columns.label_ids: true`."
+        f"The label column gives several of its ids the same name: {', '.join(map(repr, sorted(names)[:_SHOWN]))}. "
+        "Its list of names is not the checkpoint's, so it is unclear which class each id means. If its ids are the "
+        "checkpoint's class numbers, set `columns.label_ids: true`."
     )
     item = ErrorItem(pointer=pointer, code=ErrorCode.LABELS_MISMATCH, detail=detail)
     return SecateurError(ErrorCode.LABELS_MISMATCH, detail, (item,))
@@ -68,7 +68,8 @@ def by_number(labels: Sequence[str], used: Collection[str]) -> tuple[JobWarning,
         return ()
     first = min(numbers.values())
     detail = (
-        f"The data's labels are numbers, and none is the name of a class: they are taken as class numbers, {first} as "
-        f"{labels[first]!r}. Where the data counts otherwise, write names; where it does not, `columns.label_ids: true` says so."
+        "The data's labels are numbers, and none of them is the name of a class: they are used as class numbers, "
+        f"{first} as {labels[first]!r}. If the data is numbered differently, write names; if not, set "
+        "`columns.label_ids: true` to confirm."
     )
     return (JobWarning(code="labels_by_number", pointer="/dataset/columns/label", detail=detail),)

@@ -77,8 +77,8 @@ def find_layout(folder: Path, splits: Splits) -> Layout:
         if tables:
             return _layout_of_rows(kind, folder, tables, splits)
     detail = (
-        "The data folder holds no parquet shards, no audio (wav, flac, ogg, opus, mp3), no images (png, jpg, webp, gif, bmp) "
-        "and no texts (jsonl, csv, json)."
+        "The data folder contains no parquet shards, audio (wav, flac, ogg, opus, mp3), images (png, jpg, webp, gif, "
+        "bmp) or texts (jsonl, csv, json)."
     )
     raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
 
@@ -165,5 +165,7 @@ def _check_label_folders(folder: Path, files: list[Path], depth: int) -> None:
     wrong = [path.relative_to(folder) for path in files if len(path.relative_to(folder).parts) != depth]
     if wrong:
         shape = "<label>/<file>" if depth == 2 else "<split>/<label>/<file>"
-        detail = f"{len(wrong)} files do not lie at {shape}, such as {wrong[0]}. Add a metadata.csv, or move them."
+        detail = (
+            f"{len(wrong)} files are not laid out as {shape}, for example {wrong[0]}. Add a metadata.csv, or move them."
+        )
         raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)

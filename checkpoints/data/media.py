@@ -9,7 +9,7 @@ MAX_SAMPLES_A_SECOND = 2**22
 SAMPLES_A_BYTE = 8_192
 """Of one channel, at most: a frame of FLAC, which packs tightest of what is read, has up to 65,535 samples and takes 8 bytes."""
 
-NOT_FINITE = "it holds samples that are not finite numbers"
+NOT_FINITE = "it contains samples that are not finite numbers"
 """What is said of a clip with a NaN or an infinity in it."""
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -45,11 +45,11 @@ def kind_of_files(head: bytes, *, raw: bool) -> ColumnKind:
 def clip_trouble(rate: int, channels: int) -> str | None:
     """What is wrong with a clip's header, in a clause; None where nothing is. Asked before anything is decoded."""
     usable = rate in SAMPLING_RATES and 1 <= channels <= MAX_CHANNELS and rate * channels <= MAX_SAMPLES_A_SECOND
-    return None if usable else f"its header says {rate} Hz and {channels} channels"
+    return None if usable else f"its header gives {rate} Hz and {channels} channels, which is not supported"
 
 
 def frames_trouble(frames: int, file_bytes: int) -> str | None:
     """Likewise of its length: that many samples a channel do not fit into so many bytes."""
     if frames <= SAMPLES_A_BYTE * file_bytes:
         return None
-    return f"its header says {frames} samples, which {file_bytes} bytes cannot hold"
+    return f"its header gives {frames} samples, which do not fit in {file_bytes} bytes"

@@ -41,9 +41,7 @@ def labelled_splits(
     pointer = "/dataset/splits"
     kept = {role: split for role, split in named.items() if split not in unlabelled}
     if Split.TRAIN not in kept:
-        detail = (
-            f"No row of the split {named[Split.TRAIN]!r}, which is to be trained on, has a label in column {column!r}."
-        )
+        detail = f"No row of the split {named[Split.TRAIN]!r} has a label in column {column!r}, but it is the split for training."
         item = ErrorItem(pointer=f"{pointer}/{Split.TRAIN.value}", code=ErrorCode.DATASET_SCHEMA, detail=detail)
         raise SecateurError(ErrorCode.DATASET_SCHEMA, detail, (item,))
     warnings = tuple(
@@ -51,8 +49,9 @@ def labelled_splits(
             code="no_labels",
             pointer=f"{pointer}/{role.value}",
             detail=(
-                f"No row of the split {split!r} has a label in column {column!r} (all are null, empty or {NO_LABEL}). It is "
-                f"left out, and {role.value} is held out of train: name another split for it, or upload one with labels."
+                f"No row of the split {split!r} has a label in column {column!r} (all are null, empty or {NO_LABEL}). "
+                f"The split is left out, and {role.value} is held out of train instead: name another split for it, or "
+                "upload one with labels."
             ),
         )
         for role, split in named.items()

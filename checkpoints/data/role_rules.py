@@ -13,9 +13,9 @@ from api_schemas.spec.job import JobSettings
 from checkpoints.data.shards.row_hashes import SharedRows
 
 _WHY = {
-    Split.TRAIN: "A model that is cut or trained by it learns it alone",
-    Split.VALIDATION: "What is decided by it says nothing of other data",
-    Split.TEST: "A score on it says nothing of other data",
+    Split.TRAIN: "A model that is cut or trained on it learns nothing else",
+    Split.VALIDATION: "Decisions based on it say nothing about other data",
+    Split.TEST: "A score on it says nothing about other data",
 }
 
 
@@ -42,7 +42,7 @@ def check_roles(
     """
     if held_out and samples[Split.TRAIN] < 1:
         unlike = " and ".join(role.value for role in held_out)
-        detail = f"The train split has too few rows to hold out {unlike}; upload a split for it, or more data."
+        detail = f"The train split has too few rows to hold out {unlike}; upload a split for it, or upload more data."
         raise _refused(ErrorCode.DATASET_EMPTY, Split.TRAIN, detail)
     warnings: list[JobWarning] = []
     for role, rows in samples.items():
@@ -54,15 +54,17 @@ def check_roles(
         if rows == 1:
             found, code = f"one row{left}", ErrorCode.DATASET_EMPTY
         elif classes.get(role) == 1:
-            found, code = "rows of one class only", ErrorCode.DATASET_SCHEMA
+            found, code = "only rows of one class", ErrorCode.DATASET_SCHEMA
         else:
             continue
         if role in held_out:
-            detail = f"What is held out of train for {role.value} has {found}. {_WHY[role]}: upload a split with more."
+            detail = f"The part of train held out for {role.value} has {found}. {_WHY[role]}: upload a split with more."
             warnings.append(_warning("few_rows" if rows == 1 else "one_class", role, detail))
             continue
         raise _refused(
-            code, role, f"The split for {role.value} has {found}. {_WHY[role]}: send more, or name another split."
+            code,
+            role,
+            f"The split for {role.value} has {found}. {_WHY[role]}: upload more rows, or name another split.",
         )
     return tuple(warnings)
 
@@ -78,8 +80,9 @@ def same_rows(samples: Mapping[Split, int], shared: SharedRows) -> tuple[JobWarn
             rows = shared.get(role.value, {}).get(other.value, 0)
             if rows:
                 detail = (
-                    f"{rows} of the {samples[role]} rows of {role.value} have the same input as a row of {other.value}. Scores "
-                    f"on {role.value} are better than they would be on new data; take these rows out of one of the two."
+                    f"{rows} of the {samples[role]} rows of {role.value} have the same input as a row of "
+                    f"{other.value}. Scores on {role.value} will be better than on new data; remove these rows from "
+                    "one of the two."
                 )
                 warnings.append(_warning("shared_rows", role, detail))
     return tuple(warnings)
@@ -91,8 +94,9 @@ def repeated_rows(rows: int, repeated: int, held_out: Collection[Split]) -> tupl
         return ()
     roles = " and ".join(role.value for role in held_out)
     detail = (
-        f"{repeated} of the {rows} rows of train have the same input as one before them, and {roles} will be held out of train: "
-        "the same input may be on both sides. Take them out, name a column to group by in `columns.group`, or upload splits."
+        f"{repeated} of the {rows} rows of train have the same input as an earlier row, and {roles} will be held out "
+        "of train: the same input may end up on both sides. Remove the duplicates, set `columns.group`, or upload "
+        "splits."
     )
     return (_warning("repeated_rows", Split.TRAIN, detail),)
 

@@ -62,7 +62,10 @@ def name_splits(available: Sequence[str], splits: Splits) -> dict[Split, str]:
         if found:
             named[role] = found[0]
     if Split.TRAIN not in named:
-        detail = f"There is no split {splits.train!r} to train on. The dataset has: {', '.join(sorted(available))}."
+        detail = (
+            f"There is no split {splits.train!r} to train on. The dataset has the splits "
+            f"{', '.join(sorted(available))}."
+        )
         raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
     return named
 

@@ -100,7 +100,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         with (gzip.open if file.suffix.lower() == ".gz" else open)(file, "rb") as raw:
             yield from read(TextIOWrapper(raw, encoding="utf-8-sig", newline=""), file)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file.name} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise ValueError(f"{file.name} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except (gzip.BadGzipFile, EOFError, csv.Error, RecursionError) as error:
         raise ValueError(f"{file.name} cannot be read: {error}") from None
 
@@ -108,7 +108,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 def _lines(text: TextIO, file: Path) -> Iterator[str]:
     while line := text.readline(MAX_LINE):
         if len(line) == MAX_LINE:
-            raise ValueError(f"{file.name} has a line of more than {MAX_LINE} characters")
+            raise ValueError(f"{file.name} has a line longer than {MAX_LINE} characters")
         yield line
 
 
@@ -122,11 +122,12 @@ def _csv_rows(text: TextIO, file: Path) -> Iterator[dict[str, Any]]:
         if header is None:
             header = cells
             if len(set(header)) != len(header):
-                raise ValueError(f"{file.name} has two columns of one name")
+                raise ValueError(f"{file.name} has two columns of the same name")
             continue
         if len(cells) != len(header):
             raise ValueError(
-                f"{file.name} has {len(cells)} cells in the row that ends at line {reader.line_num}, and {len(header)} columns"
+                f"{file.name} has {len(cells)} cells in the row that ends at line {reader.line_num}, but "
+                f"{len(header)} columns"
             )
         yield {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
@@ -152,13 +153,15 @@ def _json_rows(text: TextIO, file: Path) -> Iterator[dict[str, Any]]:
             )
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"row {number} of {file.name} is no JSON object")
+            raise ValueError(f"row {number} of {file.name} is not a JSON object")
         yield row
 
 
 def _whole(first: str, lines: Iterable[str], file: Path) -> str:
     if file.stat().st_size > MAX_ARRAY_BYTES:
-        raise ValueError(f"{file.name} is an array of more than {MAX_ARRAY_BYTES} bytes; write an object a line")
+        raise ValueError(
+            f"{file.name} is an array of more than {MAX_ARRAY_BYTES} bytes; write one object per line instead"
+        )
     return "".join(_bounded(chain((first,), lines), file))
 
 
@@ -167,7 +170,8 @@ def _rows_inside(whole: Any, file: Path) -> Iterator[Any]:
     inside = whole.get(DATA)
     if not isinstance(inside, list):
         raise ValueError(
-            f"{file.name} is one JSON object without an array `{DATA}`; write an array of objects, or an object a line"
+            f"{file.name} is one JSON object without an array `{DATA}`; write an array of objects, or one object "
+            "per line"
         )
     if not is_articles(inside):
         yield from inside
@@ -175,7 +179,7 @@ def _rows_inside(whole: Any, file: Path) -> Iterator[Any]:
     try:
         yield from rows_of_articles(inside)
     except ValueError as error:
-        raise ValueError(f"{file.name} has questions as SQuAD has them, but {error}") from None
+        raise ValueError(f"{file.name} has questions in SQuAD's format, but {error}") from None
 
 
 def _bounded(lines: Iterable[str], file: Path) -> Iterator[str]:
@@ -191,7 +195,7 @@ def _parsed(text: str, file: Path) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{file.name} is neither an array of JSON objects nor one a line: {error}") from None
+        raise ValueError(f"{file.name} is neither an array of JSON objects nor one object per line: {error}") from None
 
 
 def _judged_text(cell: str) -> Cells:

@@ -50,7 +50,7 @@ class EncoderSizes:
 def head_width(hidden: int, heads: int, heads_key: str) -> int:
     """The width of a head. Raises UnusableConfigError where heads do not divide the hidden size, or are more than anybody has."""
     if heads > MAX_HEADS:
-        raise UnusableConfigError(heads_key, f"at most {MAX_HEADS} heads are read")
+        raise UnusableConfigError(heads_key, f"at most {MAX_HEADS} heads are supported")
     if hidden % heads:
         raise UnusableConfigError(heads_key, f"{heads} heads do not divide the hidden size {hidden}")
     return hidden // heads
@@ -114,9 +114,9 @@ def encoder(
 ) -> Layout:
     """One stack of equal layers. Raises UnusableConfigError where there are too many of them."""
     if sizes.layers > MAX_LAYERS:
-        raise UnusableConfigError(sizes.layers_key, f"at most {MAX_LAYERS} layers are read")
+        raise UnusableConfigError(sizes.layers_key, f"at most {MAX_LAYERS} layers are supported")
     if not 1 <= sizes.tokens <= 2**20:
-        raise UnusableConfigError("", "it describes an input that gives no usable sequence")
+        raise UnusableConfigError("", "it describes an input that yields no usable sequence")
     return Layout(
         attention=tuple(self_attention(sizes, names, layer, layer, kind) for layer in range(sizes.layers)),
         feed_forward=tuple(feed_forward(sizes, names, layer, layer) for layer in range(sizes.layers)),

@@ -33,10 +33,10 @@ def load_list(data: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> list[A
 
 def _load(data: bytes, max_bytes: int, max_depth: int) -> Any:
     if len(data) > max_bytes:
-        raise UnsafeJsonError(f"is larger than the {max_bytes} bytes allowed for JSON")
+        raise UnsafeJsonError(f"is larger than {max_bytes} bytes, the limit for JSON")
     # Before it is parsed: a megabyte of empty lists takes as long as a hundred of numbers. Brackets in texts count, too.
     if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS or data.count(b",") > MAX_VALUES:
-        raise UnsafeJsonError(f"holds more than {MAX_CONTAINERS} objects and lists or {MAX_VALUES} values")
+        raise UnsafeJsonError(f"has more than {MAX_CONTAINERS} objects and lists, or more than {MAX_VALUES} values")
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant, parse_float=_finite
@@ -60,19 +60,19 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for index, key in enumerate(keys) if key in keys[:index]) if len(keys) < 10_000 else "…"
-        raise UnsafeJsonError(f"has the key {repeated[:100]!r} more than once in one object")
+        raise UnsafeJsonError(f"has the key {repeated[:100]!r} more than once in the same object")
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise UnsafeJsonError(f"holds {name}, which JSON does not have")
+    raise UnsafeJsonError(f"contains {name}, which is not valid JSON")
 
 
 def _finite(text: str) -> float:
     # Valid JSON, but Python reads 1e400 as infinity, which is nobody's width.
     number = float(text)
     if not isfinite(number):
-        raise UnsafeJsonError(f"holds the number {text[:40]}, which is too large")
+        raise UnsafeJsonError(f"contains the number {text[:40]}, which is too large")
     return number
 
 

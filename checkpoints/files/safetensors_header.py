@@ -48,10 +48,10 @@ class TensorInfo(FrozenModel):
 def header_length(first_bytes: bytes, file_size: int) -> int:
     """Length n of the JSON header, from the first 8 bytes. Raises SAFETENSORS_INVALID where it is not plausible."""
     if len(first_bytes) < LENGTH_BYTES:
-        raise _invalid("it is shorter than the 8 bytes that give the header's length")
+        raise _invalid("it is shorter than the 8 bytes of the header length")
     length = int.from_bytes(first_bytes[:LENGTH_BYTES], "little")
     if length > MAX_HEADER_BYTES:
-        raise _invalid(f"its header would be {length} bytes long; {MAX_HEADER_BYTES} are allowed")
+        raise _invalid(f"its header would have {length} bytes; the maximum is {MAX_HEADER_BYTES}")
     if LENGTH_BYTES + length > file_size:
         raise _invalid(f"its header ends at byte {LENGTH_BYTES + length}, after the end of the file at {file_size}")
     return length
@@ -65,7 +65,7 @@ def parse_header(prefix: bytes, file_size: int) -> dict[str, TensorInfo]:
     length = header_length(prefix, file_size)
     text = prefix[LENGTH_BYTES : LENGTH_BYTES + length]
     if len(text) < length:
-        raise _invalid(f"only {len(text)} of its header's {length} bytes were there")
+        raise _invalid(f"only {len(text)} of its header's {length} bytes are present")
     if not text.startswith(b"{"):
         raise _invalid("its header is not a JSON object")
     try:
@@ -74,7 +74,7 @@ def parse_header(prefix: bytes, file_size: int) -> dict[str, TensorInfo]:
         raise _invalid(f"its header {error}") from None
     _check_metadata(header.pop("__metadata__", {}))
     if len(header) > MAX_TENSORS:
-        raise _invalid(f"it names {len(header)} tensors; {MAX_TENSORS} are allowed")
+        raise _invalid(f"it lists {len(header)} tensors; the maximum is {MAX_TENSORS}")
     data = LENGTH_BYTES + length
     data_size = file_size - data
     tensors = {name: _tensor(name, entry, data_size, data) for name, entry in header.items()}
@@ -82,7 +82,7 @@ def parse_header(prefix: bytes, file_size: int) -> dict[str, TensorInfo]:
     position = 0
     for name, tensor in ordered:
         if tensor.start != position:
-            raise _invalid(f"the data of tensor {name!r} starts at {tensor.start}, where {position} was expected")
+            raise _invalid(f"the data of tensor {name!r} starts at {tensor.start}, but {position} was expected")
         position = tensor.end
     if position != data_size:
         raise _invalid(f"its tensors end at byte {position} of {data_size}")
@@ -104,20 +104,22 @@ def _check_metadata(metadata: Any) -> None:
 
 def _tensor(name: str, entry: Any, data_size: int, data: int) -> TensorInfo:
     if len(name) > 512 or not _NAME.fullmatch(name):
-        raise _invalid(f"{name[:100]!r} is not a tensor name (letters, digits, `_` and `-`, parted by single dots)")
+        raise _invalid(
+            f"{name[:100]!r} is not a valid tensor name (letters, digits, `_` and `-`, separated by single dots)"
+        )
     if not isinstance(entry, dict) or set(entry) != _ENTRY_KEYS:
-        raise _invalid(f"tensor {name!r} does not have exactly dtype, shape and data_offsets")
+        raise _invalid(f"tensor {name!r} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise _invalid(f"tensor {name!r} has the unknown dtype {str(dtype)[:20]!r}")
     # No dimension can be longer than the data, also beside a 0: readers that multiply in another order would overflow.
     if not _naturals(shape) or len(shape) > MAX_DIMENSIONS or any(n > max(data_size, 1) for n in shape):
-        raise _invalid(f"tensor {name!r} has an impossible shape")
+        raise _invalid(f"tensor {name!r} has an invalid shape")
     if not _naturals(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_size:
         raise _invalid(f"tensor {name!r} has data_offsets outside the file")
     expected = prod(shape) * DTYPE_BYTES[dtype]
     if offsets[1] - offsets[0] != expected:
-        raise _invalid(f"tensor {name!r} needs {expected} bytes, its data_offsets give {offsets[1] - offsets[0]}")
+        raise _invalid(f"tensor {name!r} needs {expected} bytes, but its data_offsets give {offsets[1] - offsets[0]}")
     return TensorInfo(dtype=dtype, shape=tuple(shape), start=offsets[0], end=offsets[1], data=data)
 
 
@@ -126,5 +128,5 @@ def _naturals(value: Any) -> bool:
 
 
 def _invalid(reason: str) -> SecateurError:
-    detail = f"This is not a safetensors file that can be read: {reason}. Save the model again with safetensors."
+    detail = f"This safetensors file cannot be read: {reason}. Save the model again with safetensors."
     return SecateurError(ErrorCode.SAFETENSORS_INVALID, detail)

@@ -20,7 +20,7 @@ def shard_names(index: Mapping[str, Any]) -> tuple[str, ...]:
     values = list(weight_map.values())
     matches = [SHARD_NAME.fullmatch(value) if isinstance(value, str) else None for value in values]
     if not all(matches):
-        raise _invalid("it names files other than model-0000x-of-0000y.safetensors")
+        raise _invalid("it refers to files other than model-0000x-of-0000y.safetensors")
     names = sorted(set(values))
     if names != [f"model-{n:05d}-of-{len(names):05d}.safetensors" for n in range(1, len(names) + 1)]:
         raise _invalid("its shards are not numbered from 1 to their count")
@@ -37,13 +37,15 @@ def merge_shards(index: Mapping[str, Any], headers: Mapping[str, Mapping[str, Te
     for shard in shard_names(index):
         for name, tensor in headers[shard].items():
             if weight_map.get(name) != shard:
-                raise _invalid(f"tensor {name!r} lies in {shard}, the index says {weight_map.get(name)}")
+                raise _invalid(f"tensor {name!r} is in {shard}, but the index says {weight_map.get(name)}")
             merged[name] = tensor.model_copy(update={"file": shard})
     for name in weight_map:
         if name not in merged:
-            raise _invalid(f"tensor {name[:100]!r} is in no shard")
+            raise _invalid(f"tensor {name[:100]!r} is not in any shard")
     return merged
 
 
 def _invalid(reason: str) -> SecateurError:
-    return SecateurError(ErrorCode.CONFIG_INVALID, f"{INDEX_NAME} does not fit: {reason}. Save the model again.")
+    return SecateurError(
+        ErrorCode.CONFIG_INVALID, f"{INDEX_NAME} does not match the files: {reason}. Save the model again."
+    )

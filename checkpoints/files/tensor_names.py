@@ -50,7 +50,7 @@ def renamed(tensors: Mapping[str, T], patterns: Mapping[str, str]) -> dict[str, 
             new = re.sub(pattern, by, new)
         if new in found:
             item = ErrorItem.at(name, code=ErrorCode.WEIGHTS_MISMATCH, detail=f"another name for {new}")
-            detail = f"The file holds {new} twice, once as {name}. Save the model again with transformers."
+            detail = f"The file contains {new} twice, once as {name}. Save the model again with transformers."
             raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, (item,))
         found[new] = tensor
     return found

@@ -190,9 +190,9 @@ def _check_bound(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
     if max_share(shape, widths, pruning, counted) < smallest_cut(shape, widths, pruning, counted) / 2:
         raise infeasible(
             "max_drop",
-            "nothing can go",
-            f"{pruning.granularity.value} can remove nothing of this model's {SHARE_OF[kind]} with what has to stay "
-            "(min_heads, min_channels, min_neurons, exclude_layers), however much may be lost.",
+            "nothing can be removed",
+            f"{pruning.granularity.value} cannot remove any of this model's {SHARE_OF[kind]} within what must stay "
+            "(min_heads, min_channels, min_neurons, exclude_layers), whatever the allowed drop.",
         )
 
 
@@ -223,12 +223,12 @@ def _check_latency(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
     most = _flops_in_parts(shape, widths, pruning)
     if pruning.target.share > most:
         named = {Part.ATTENTION: "attention", Part.FEED_FORWARD: "feed-forward blocks"}
-        further = "" if len(parts) > 1 else ' "parts": ["attention", "feed_forward"] goes further.'
+        further = "" if len(parts) > 1 else ' "parts": ["attention", "feed_forward"] allows more.'
         raise infeasible(
             TargetKind.LATENCY,
             f"maximum {most:.4f}",
-            f"Of this model's FLOPs {most:.4f} are in {' and '.join(named[part] for part in parts)}, and nothing else is "
-            f"removed; a latency lower by {pruning.target.share:.4f} was asked for.{further}",
+            f"At most {most:.4f} of this model's FLOPs are in {' and '.join(named[part] for part in parts)}, and "
+            f"nothing else is removed; the target latency is lower by {pruning.target.share:.4f}.{further}",
         )
     _check_alike(shape, widths, pruning, "/pruning/target/latency")
 
@@ -241,7 +241,8 @@ def _check_alike(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, p
         uneven = uneven or len(blocks) > 1 or len(set(widths.feed_forward)) > 1
     if uneven:
         detail = (
-            "A latency target is looked up by layer, and this model's layers are not all alike; take flops instead."
+            "A latency target is computed from a table by layer, but this model's layers are not all alike; use "
+            "flops instead."
         )
         item = ErrorItem(pointer=pointer, code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
@@ -265,35 +266,36 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         excluded = f", {len(set(pruning.exclude_layers))} layers left out" if pruning.exclude_layers else ""
         further = ""
         if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
-            further = ' "parts": ["attention", "feed_forward"] goes further.'
+            further = ' "parts": ["attention", "feed_forward"] allows more.'
         if everything and kind is TargetKind.ATTENTION_SPARSITY:
-            further = " Output biases stay when every head goes."
+            further = " Output biases stay even when all heads are removed."
         raise infeasible(
             kind,
             f"maximum {most:.4f}",
             f"{pruning.granularity.value} can remove at most {most:.4f} of this model's {SHARE_OF[kind]} with "
-            f"{', '.join(stays)}{excluded}; {target:.4f} was asked for.{further}",
+            f"{', '.join(stays)}{excluded}; the target is {target:.4f}.{further}",
         )
     if round(target / least) < 1:
         raise infeasible(
             kind,
             f"smallest cut {least:.4g}",
-            f"With {pruning.granularity.value}, {pruning.scope.value} scope, {pruning.balance.value} balance and layout "
-            f"{pruning.layout.value} the smallest cut removes {least:.4g} of this model's {SHARE_OF[kind]}; {target:.4g} is "
-            "nearer to nothing.",
+            f"With {pruning.granularity.value}, {pruning.scope.value} scope, {pruning.balance.value} balance and "
+            f"layout {pruning.layout.value} the smallest possible cut removes {least:.4g} of this model's "
+            f"{SHARE_OF[kind]}; the target {target:.4g} is closer to removing nothing.",
         )
 
 
 def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
     beyond = sorted(number for number in set(pruning.exclude_layers) if number >= shape.layers)
     if beyond:
-        detail = f"The model has layers 0 to {shape.layers - 1}; there is no layer {', '.join(map(str, beyond))} to leave out."
-    elif all(number in pruning.exclude_layers for number in range(shape.layers)):
-        detail = f"All {shape.layers} layers are left out; nothing can be removed."
-    elif Part.ATTENTION in pruning.cuts and not included_blocks(shape, pruning):
         detail = (
-            "No layer that may be cut has attention left: it is gone already. Parts feed_forward alone goes further."
+            f"The model has layers 0 to {shape.layers - 1}; exclude_layers names layer {', '.join(map(str, beyond))}, "
+            "which it does not have."
         )
+    elif all(number in pruning.exclude_layers for number in range(shape.layers)):
+        detail = f"exclude_layers names all {shape.layers} layers; nothing can be removed."
+    elif Part.ATTENTION in pruning.cuts and not included_blocks(shape, pruning):
+        detail = "The layers that may be cut have no attention left. Use only the part feed_forward to remove more."
         item = ErrorItem(pointer="/pruning/parts", code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
     else:
@@ -311,13 +313,14 @@ def _check_pruned(shape: ModelShape, pruning: Pruning) -> None:
     if pruning.layout is Layout.STOCK:
         field = "layout"
         detail = (
-            "This model was pruned to widths that a stock layout cannot say, and a further cut changes nothing in that."
+            "This model was already pruned to widths that the stock layout cannot express, and a further cut "
+            "does not change that."
         )
     elif Part.ATTENTION in pruning.cuts and uneven and pruning.granularity in OF_ALL_HEADS:
         field = "granularity"
         detail = (
-            f"{pruning.granularity.value} needs heads of equal width, and those of attention {uneven[0]} differ: this model was "
-            "pruned before. Take ragged, entire_head, head_and_channel or head_and_width."
+            f"{pruning.granularity.value} requires heads of equal width, but those of attention {uneven[0]} differ "
+            "because this model was already pruned. Use ragged, entire_head, head_and_channel or head_and_width."
         )
     else:
         return
@@ -330,11 +333,11 @@ def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:
     if Part.ATTENTION in pruning.cuts and pruning.granularity is not Granularity.ENTIRE_HEAD:
         found += [("A head of width", width) for layer in widths.layers for width in (*layer.qk, *layer.vo)]
     if Part.FEED_FORWARD in pruning.cuts:
-        found += [("Feed-forward neurons, of which there are", neurons) for neurons in widths.feed_forward]
+        found += [("A feed-forward block of width", neurons) for neurons in widths.feed_forward]
     wrong = sorted({(width, what) for what, width in found if width % pruning.multiple})
     if wrong:
         width, what = wrong[0]
-        detail = f"{what} {width} cannot be cut in blocks of {pruning.multiple}; take a smaller align."
+        detail = f"{what} {width} cannot be cut in blocks of {pruning.multiple}; use a smaller align."
         item = ErrorItem(pointer="/pruning/align", code=ErrorCode.WIDTH_MISALIGNED, detail=f"width {width}")
         raise SecateurError(ErrorCode.WIDTH_MISALIGNED, detail, (item,))
 
@@ -353,7 +356,7 @@ def _check_least(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
         found.append(("min_neurons", pruning.min_neurons, neurons, "neurons in every feed-forward block"))
     for field, asked, most, what in found:
         if asked > most:
-            detail = f"{asked} {what} are to stay, and the model has at most {most}; take a smaller {field}."
+            detail = f"{asked} {what} must stay, but the model has at most {most}; use a smaller {field}."
             item = ErrorItem(pointer=f"/pruning/{field}", code=ErrorCode.INVALID_REQUEST, detail=f"at most {most}")
             raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 

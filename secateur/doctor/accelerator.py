@@ -24,20 +24,27 @@ print(json.dumps(said))
 def torch() -> list[Finding]:
     """Whether torch loads, and whether it can use the GPU that is here."""
     if find_spec("torch") is None:
-        return [ok("torch", "not installed; only a worker and `secateur prune` need it")]
+        return [ok("torch", "not installed; only needed for a worker and for `secateur prune`")]
     status, said = _run(_ASK)
     if status:
-        remedy = "Install it again: pip install --force-reinstall torch, or see https://pytorch.org for this machine's build."
+        remedy = (
+            "Reinstall it: pip install --force-reinstall torch, or see https://pytorch.org for this machine's build."
+        )
         return [wrong("torch", f"{version('torch')} does not load: {said}", remedy)]
     answer: dict[str, Any] = json.loads(said)
     if answer["usable"]:
         return [ok("torch", f"{version('torch')}, CUDA {answer['cuda']}: {', '.join(answer['devices'])}")]
     if answer["cuda"]:
-        remedy = "Look at nvidia-smi: the driver must be there and know this CUDA. Without a GPU jobs run on the CPU."
-        return [warning("torch", f"{version('torch')} is built for CUDA {answer['cuda']} and finds no GPU", remedy)]
+        remedy = (
+            "Check nvidia-smi: the driver must be installed and support this CUDA version. Without a GPU, jobs run "
+            "on the CPU."
+        )
+        return [warning("torch", f"{version('torch')} is built for CUDA {answer['cuda']}, but finds no GPU", remedy)]
     if _DRIVER.exists():
-        remedy = "Install torch for CUDA (https://pytorch.org) to use it."
-        return [warning("torch", f"{version('torch')} is built for the CPU, and an NVIDIA driver is here", remedy)]
+        remedy = "To use the GPU, install torch for CUDA (https://pytorch.org)."
+        return [
+            warning("torch", f"{version('torch')} is built for the CPU, but this machine has an NVIDIA driver", remedy)
+        ]
     return [ok("torch", f"{version('torch')}, on the CPU")]
 
 
@@ -46,12 +53,12 @@ def torchaudio() -> list[Finding]:
     try:
         found = version("torchaudio")
     except PackageNotFoundError:
-        return [ok("torchaudio", "not installed; only models of audio need it")]
+        return [ok("torchaudio", "not installed; only needed for audio models")]
     status, said = _run("import torchaudio")
     if not status:
         return [ok("torchaudio", f"{found} loads")]
-    remedy = "secateur doctor --fix removes its compiled half where torch has no CUDA; otherwise install it again."
-    return [wrong("torchaudio", f"{found} does not load, and with it no audio model: {said}", remedy)]
+    remedy = "`secateur doctor --fix` removes its compiled half if torch has no CUDA; otherwise reinstall it."
+    return [wrong("torchaudio", f"{found} does not load, so audio models do not work: {said}", remedy)]
 
 
 def _run(program: str) -> tuple[int, str]:

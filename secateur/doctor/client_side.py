@@ -29,13 +29,19 @@ def server(url: str | None) -> list[Finding]:
         with httpx.Client(base_url=address, timeout=8) as client:
             return _findings(client, address)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        return [wrong("server", f"{address} is no address: {error}", f"Give one like {DEFAULT_URL} (--url, or {URL}).")]
-    except httpx.TransportError as error:
-        found = f"nothing answers at {address} ({error or type(error).__name__})"
-        if named is None:
-            return [warning("server", found, f"Start one with `secateur up`, or name yours: --url, or {URL}.")]
         return [
-            wrong("server", found, f"Start it, or name another: --url, or {URL}. A firewall or proxy may be between.")
+            wrong(
+                "server", f"{address} is not a valid URL: {error}", f"Use a URL like {DEFAULT_URL} (--url, or {URL})."
+            )
+        ]
+    except httpx.TransportError as error:
+        found = f"no server responds at {address} ({error or type(error).__name__})"
+        if named is None:
+            return [
+                warning("server", found, f"Start one with `secateur up`, or give the URL of yours: --url, or {URL}.")
+            ]
+        return [
+            wrong("server", found, f"Start it, or give another URL: --url, or {URL}. A firewall or proxy may block it.")
         ]
 
 
@@ -46,16 +52,22 @@ def _findings(client: httpx.Client, address: str) -> list[Finding]:
         if _json(answer).get("code"):
             return [
                 wrong(
-                    "server", f"{address} refuses: {_json(answer).get('detail')}", "Do what it says, or name another."
+                    "server",
+                    f"{address} rejects requests: {_json(answer).get('detail')}",
+                    "Follow the message, or use another URL.",
                 )
             ]
-        found = f"{address} is something else: its /openapi.json is not Secateur's ({answer.status_code})"
-        return [wrong("server", found, f"Name the right server: --url, or {URL}; or let Secateur have that port.")]
+        found = f"{address} is not Secateur: unexpected /openapi.json ({answer.status_code})"
+        return [
+            wrong(
+                "server", found, f"Give the URL of the right server: --url, or {URL}; or free that port for Secateur."
+            )
+        ]
     theirs, ours = str(about.get("version")), version("secateur")
     findings = [ok("server", f"Secateur {theirs} at {address}")]
     if theirs.split(".")[:2] != ours.split(".")[:2]:
-        remedy = f"Install the client of the server's version: pip install 'secateur=={theirs}'."
-        findings = [warning("server", f"Secateur {theirs} at {address}, and this is {ours}", remedy)]
+        remedy = f"Install the client in the server's version: pip install 'secateur=={theirs}'."
+        findings = [warning("server", f"Secateur {theirs} at {address}, but this client is {ours}", remedy)]
     return [*findings, *_health(client), *_clock(answer), *_key(client)]
 
 
@@ -66,7 +78,9 @@ def _health(client: httpx.Client) -> list[Finding]:
     broken = [name for name, state in _json(answer).get("checks", {}).items() if state != "ok"]
     return [
         warning(
-            "server", f"it lacks its {', '.join(broken) or 'readiness'}", "Its operator's `secateur doctor` says more."
+            "server",
+            f"not ready: {', '.join(broken) or 'no details given'}",
+            "Run `secateur doctor` on the server for details.",
         )
     ]
 
@@ -80,7 +94,9 @@ def _clock(answer: httpx.Response) -> list[Finding]:
     found = f"this machine is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the server"
     return [
         warning(
-            "clock", found, "Let both set their clocks (timedatectl set-ntp true): signatures and expiries go by them."
+            "clock",
+            found,
+            "Synchronize both clocks (timedatectl set-ntp true): signatures and expiry times depend on them.",
         )
     ]
 
@@ -93,24 +109,24 @@ def _key(client: httpx.Client) -> list[Finding]:
         said = str(_json(answer).get("detail"))
         return [
             wrong(
-                "key", said if key else f"the server asks for one, and {KEY} is not set", f"Set {KEY} to a valid key."
+                "key", said if key else f"the server requires a key, but {KEY} is not set", f"Set {KEY} to a valid key."
             )
         ]
     try:
         scopes = Limits.model_validate(_json(answer)).scopes
     except ValidationError:
-        return [wrong("key", f"not accepted: {_json(answer).get('detail', answer.status_code)}", "Do what it says.")]
+        return [wrong("key", f"not accepted: {_json(answer).get('detail', answer.status_code)}", "Follow the message.")]
     missing = {scope: what for scope, what in MAIN_JOB.items() if scope not in scopes}
     if missing:
         lacks = " and ".join(f"{scope.value} (for {what})" for scope, what in missing.items())
         return [
             warning(
                 "key",
-                f"valid, and lacks the scope {lacks}",
-                "Ask an administrator for a key with it, where you need it.",
+                f"valid, but without the scope {lacks}",
+                "If you need it, ask an administrator for a key with this scope.",
             )
         ]
-    return [ok("key", f"allows {', '.join(scopes)}" if key else "none needed here")]
+    return [ok("key", f"allows {', '.join(scopes)}" if key else "no key required")]
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def python() -> list[Finding]:
     here = ".".join(map(str, sys.version_info[:3]))
     if here in SpecifierSet(asked):
         return [ok("python", f"{here} ({sys.executable})")]
-    remedy = "Install into one that is: make install PYTHON=python3.12, or python3.12 -m venv."
-    return [wrong("python", f"{here}, and {asked} is needed", remedy)]
+    remedy = "Use a Python of that version: make install PYTHON=python3.12, or python3.12 -m venv."
+    return [wrong("python", f"{here}, but {asked} is required", remedy)]
 
 
 def packages() -> list[Finding]:
@@ -54,15 +54,15 @@ def _judged(extra: str | None, asked: list[Requirement]) -> list[Finding]:
         return [ok(check, f"not installed ({install} adds it)")]
     findings = [
         (warning if found in _newer(requirement) else wrong)(
-            check, f"{requirement.name} {found}, and {requirement.specifier} is asked for", f"{install} sets it right."
+            check, f"{requirement.name} {found}, but {requirement.specifier} is required", f"{install} fixes this."
         )
         for requirement, found in there
         if found is not None and not requirement.specifier.contains(found, prereleases=True)
     ]
     if missing:
         named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
-        findings.append(wrong(check, f"not there: {named}", f"{install} adds what is missing."))
-    return findings or [ok(check, f"{len(asked)} as asked for")]
+        findings.append(wrong(check, f"missing: {named}", f"{install} installs them."))
+    return findings or [ok(check, f"all {len(asked)} libraries installed as required")]
 
 
 def _installed(name: str) -> Version | None:

@@ -36,9 +36,15 @@ def doctor(
         found += _verified(data_dir, fix)
     elif verify:
         remedy = (
-            "Name the folder of `secateur up` (--data-dir), or set SECATEUR_DATABASE_URL and SECATEUR_ARTIFACTS_URL."
+            "Give the folder of `secateur up` (--data-dir), or set SECATEUR_DATABASE_URL and SECATEUR_ARTIFACTS_URL."
         )
-        found.append(wrong("stored files", "no server here was named, to compare its rows with its objects", remedy))
+        found.append(
+            wrong(
+                "stored files",
+                "no server was named whose rows could be compared with its objects",
+                remedy,
+            )
+        )
     if as_json:
         print(json.dumps(FINDINGS.dump_python(found, mode="json"), indent=2))
     else:

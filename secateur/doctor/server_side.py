@@ -56,7 +56,13 @@ def _checkup(command: list[str], environment: Mapping[str, str], seconds: float)
         return FINDINGS.validate_json(done.stdout)
     except ValidationError:
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        return [wrong("server's parts", f"`python -m store.checkup` ended: {last}", "Install again, then report this.")]
+        return [
+            wrong(
+                "server's parts",
+                f"`python -m store.checkup` failed: {last}",
+                "Reinstall, then report this.",
+            )
+        ]
 
 
 def leftover(data_dir: Path | None) -> list[Finding]:
@@ -64,8 +70,8 @@ def leftover(data_dir: Path | None) -> list[Finding]:
     file = _announcement(data_dir)
     if file is None or not file.exists() or _announced(data_dir):
         return []
-    remedy = "secateur doctor --fix removes the file; so does the next `secateur up`."
-    return [wrong("leftover", f"{file} names a server that has ended", remedy)]
+    remedy = "`secateur doctor --fix` removes the file; so does the next `secateur up`."
+    return [wrong("leftover", f"{file} refers to a server that is no longer running", remedy)]
 
 
 def remove_leftover(data_dir: Path | None) -> str:

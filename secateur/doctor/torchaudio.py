@@ -21,7 +21,7 @@ def repair_torchaudio() -> str:
         return f"torchaudio: nothing to do, {missing.name} is not installed"
     compiled = sorted(Path(str(torchaudio.locate_file("torchaudio/lib"))).glob("*.so"))
     if not compiled:
-        return "torchaudio: as it should be"
+        return "torchaudio: nothing to do"
     # Asked in a process of its own: nothing here may load torch.
     asked = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.version.cuda or '')"],
@@ -31,10 +31,10 @@ def repair_torchaudio() -> str:
         timeout=TORCH_SECONDS,
     )
     if asked.stdout.strip():
-        return f"torchaudio: left as it is, torch is built for CUDA {asked.stdout.strip()}"
+        return f"torchaudio: unchanged, because torch is built for CUDA {asked.stdout.strip()}"
     for library in compiled:
         library.unlink()
-    return f"torchaudio: removed its compiled half, which needs CUDA ({len(compiled)} files)"
+    return f"torchaudio: removed its compiled half, which requires CUDA ({len(compiled)} files)"
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class FailedAttempts:
         bucket, key = _bucket(address), hashlib.sha256(token.encode()).digest()
         wait = None if self._was_let_in(key) else self._counter.full(bucket, self._most)
         if wait is not None:
-            detail = "Too many keys from this address were refused in the last minute. Wait, and check the key."
+            detail = "Too many invalid keys from this address in the last minute. Wait, and check the key."
             raise SecateurError(ErrorCode.RATE_LIMITED, detail, retry_after=wait)
         try:
             yield

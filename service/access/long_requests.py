@@ -58,7 +58,7 @@ class LongRequests:
             message = await receive()
             if request.ended.is_set():
                 # Raised where the body is read, inside the application, so that it is answered like any other error.
-                detail = "The key was revoked, has expired, or the session is over, while the body was being sent."
+                detail = "The key was revoked or expired, or the session ended, while the body was being sent."
                 raise BodyRefused(SecateurError(ErrorCode.UNAUTHENTICATED, detail))
             request.received = message["type"] != "http.request" or not message.get("more_body", False)
             return message
@@ -89,7 +89,7 @@ class LongRequests:
         """Ask for every request that is open now, and end those whose key or session has ended."""
         asked = tuple(self._open)
         for request in await run_in_threadpool(self._ended, asked):
-            log.info("key %s opens nothing any more: a request that it was given for ends", request.caller.key_id)
+            log.info("key %s is no longer valid: ending a request that uses it", request.caller.key_id)
             request.ended.set()
 
     async def _watch(self) -> None:
@@ -99,7 +99,9 @@ class LongRequests:
                 await self.check()
             except Exception as error:
                 # Whatever it is: new requests are refused meanwhile, and these are asked for again.
-                log.warning("keys of open requests are not checked, the database could not be asked: %s", error)
+                log.warning(
+                    "the keys of open requests are not checked, because the database is not available: %s", error
+                )
 
     def _ended(self, asked: Iterable[_Request]) -> list[_Request]:
         keys = {request.caller.key_id for request in asked if request.caller.key_id is not None}

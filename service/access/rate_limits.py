@@ -40,7 +40,7 @@ class Counter:
         try:
             return None if self.limiter.hit(item, self.namespace, name) else self._seconds(name, item)
         except StorageError as error:
-            log.warning("%s are not counted, the broker does not answer: %s", self.namespace, error)
+            log.warning("%s are not counted, because the broker does not respond: %s", self.namespace, error)
             return None
 
     def full(self, name: str, most: int) -> int | None:
@@ -49,7 +49,7 @@ class Counter:
         try:
             return None if self.limiter.test(item, self.namespace, name) else self._seconds(name, item)
         except StorageError as error:
-            log.warning("%s are not counted, the broker does not answer: %s", self.namespace, error)
+            log.warning("%s are not counted, because the broker does not respond: %s", self.namespace, error)
             return None
 
     def used(self, name: str, most: int) -> int | None:
@@ -86,7 +86,10 @@ class RateLimits:
             return
         wait = self.counter.hit(tenant, self.most)
         if wait is not None:
-            detail = f"{self.most} requests a minute are allowed. Wait, and poll no faster than `Retry-After` says."
+            detail = (
+                f"The limit is {self.most} requests per minute. Wait as long as `Retry-After` says, and poll no more "
+                "often than that."
+            )
             raise SecateurError(ErrorCode.RATE_LIMITED, detail, retry_after=wait)
 
     def used(self, tenant: str) -> int | None:

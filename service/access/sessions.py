@@ -20,8 +20,8 @@ def check_own_page(request: Request, token: str, given: str | None) -> None:
         return
     if not (same_origin(request) and hmac.compare_digest((given or "").encode(), csrf_of(token).encode())):
         detail = (
-            "This change was not asked for by the service's own page. Load the page again; programs send their key as "
-            "`Authorization: Bearer sk_…`."
+            "This change was not requested by the service's own page. Reload the page; programs must send their key "
+            "as `Authorization: Bearer sk_…`."
         )
         raise SecateurError(ErrorCode.FORBIDDEN, detail)
 

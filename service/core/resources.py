@@ -101,14 +101,17 @@ def _of_labels(error: JobError | None) -> tuple[JobWarning, ...]:
     """What is wrong with a label column, which stops only jobs that read it."""
     if error is None:
         return ()
-    detail = f"{error.detail} Jobs that read labels are refused with it; those that need none are not."
+    detail = (
+        f"{error.detail} Jobs that need labels will be rejected; jobs that do not need labels can still use the "
+        "dataset."
+    )
     return (JobWarning(code="label_column", pointer="/contents/label_column", detail=detail),)
 
 
 def _of_left_out(names: Sequence[str]) -> Iterator[JobWarning]:
     if names:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        detail = f"Files that are not needed are left out, and nothing of them is stored: {shown}. Send those of `files` alone."
+        detail = f"These files are not needed and will not be stored: {shown}. Send only the files listed in `files`."
         yield JobWarning(code="files_left_out", pointer="/files", detail=detail)
 
 

@@ -20,6 +20,6 @@ def wake(services: Services) -> None:
             broker.publish_outbox(services.database, services.settings)
         except Exception as error:
             # The request has succeeded with its commit; nothing that happens here may turn it into a failure.
-            log.warning("nobody was woken, maintenance will do it: %s", error)
+            log.warning("no worker was notified, maintenance will do it later: %s", error)
         finally:
             services.waking.release()

@@ -94,7 +94,7 @@ def redeliver(services: Services, webhook_id: str, delivery_id: str) -> Delivery
         _enabled(webhooks.get(session, services.tenant, webhook_id))
         earlier = deliveries.get(session, services.tenant, webhook_id, delivery_id)
         if earlier.state is DeliveryState.PENDING:
-            raise SecateurError(ErrorCode.CONFLICT, f"{delivery_id} is still being tried; `next_attempt_at` says when.")
+            raise SecateurError(ErrorCode.CONFLICT, f"{delivery_id} is still being retried; see `next_attempt_at`.")
         delivery = enqueue.redelivery(session, earlier)
         session.refresh(delivery)
         services.note(session, AuditAction.REDELIVER_WEBHOOK_DELIVERY, delivery.id)
@@ -111,7 +111,7 @@ def _check_url(services: Services, url: str) -> None:
 
 def _enabled(row: Webhook) -> Webhook:
     if not row.enabled:
-        detail = 'The webhook is disabled. Enable it first: PATCH it with {"enabled": true}.'
+        detail = 'The webhook is disabled. Enable it first with PATCH {"enabled": true}.'
         raise SecateurError(ErrorCode.CONFLICT, detail)
     return row
 

@@ -86,6 +86,8 @@ def _token(request: Request) -> str:
     given = request.headers.getlist("authorization")
     kind, _, token = given[0].strip().partition(" ") if len(given) == 1 else ("", "", "")
     if kind.lower() != "bearer" or not token:
-        detail = "This call needs a key. Send it as `Authorization: Bearer sk_…`; an administrator makes keys."
+        detail = (
+            "This call requires an API key. Send it as `Authorization: Bearer sk_…`; an administrator can create keys."
+        )
         raise SecateurError(ErrorCode.UNAUTHENTICATED, detail)
     return token.strip()

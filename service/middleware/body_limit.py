@@ -25,7 +25,9 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > self.max_bytes:
                 # Raised where the body is read, inside the application, so that it is answered like any other error.
-                raise HTTPException(413, f"The body has more than {self.max_bytes} bytes; GET /v1/limits says so too.")
+                raise HTTPException(
+                    413, f"The body is larger than {self.max_bytes} bytes, the limit shown by GET /v1/limits."
+                )
             return message
 
         await self.app(scope, counted, send)

@@ -39,20 +39,21 @@ class KnownHosts:
     def _refusal(self, request: Request) -> SecateurError | None:
         if self.keyless and not all(_is_local(request.scope.get(end)) for end in ("server", "client")):
             detail = (
-                "This service runs without keys and answers only to its own machine. "
-                "The operator has to set SECATEUR_AUTH=keys and make a key before others can call it."
+                "This service runs without API keys and accepts requests only from its own machine. To allow others, "
+                "the operator must set SECATEUR_AUTH=keys and create a key."
             )
             return SecateurError(ErrorCode.FORBIDDEN, detail)
         hosts = request.headers.getlist("host")
         name = _name(hosts[0]) if len(hosts) == 1 else None
         if name is None or not (_is_loopback(name) or name in self.names or "*" in self.names):
-            detail = (
-                "This service is not known by the name in `Host`. The operator lists names in SECATEUR_ALLOWED_HOSTS."
-            )
+            detail = "The host name in `Host` is not accepted. The operator can add names to SECATEUR_ALLOWED_HOSTS."
             return SecateurError(ErrorCode.HOST_REFUSED, detail)
         origins = request.headers.getlist("origin")
         if self.keyless and any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
-            detail = "A service without keys takes no calls from pages of other origins. Use its own page, or keys."
+            detail = (
+                "A service without API keys does not accept requests from pages of other origins. Use its own page, "
+                "or API keys."
+            )
             return SecateurError(ErrorCode.FORBIDDEN, detail)
         return None
 

@@ -30,7 +30,7 @@ class RequestShape:
 
 def _refusal(scope: Scope) -> SecateurError | None:
     if len(scope["headers"]) > MAX_HEADERS:
-        detail = f"The request has {len(scope['headers'])} headers; {MAX_HEADERS} are read."
+        detail = f"The request has {len(scope['headers'])} headers; the maximum is {MAX_HEADERS}."
         return SecateurError(ErrorCode.HEADERS_TOO_LARGE, detail)
     headers = Headers(scope=scope)
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
@@ -38,7 +38,7 @@ def _refusal(scope: Scope) -> SecateurError | None:
     is_json = scope["path"].startswith(f"{V1}/") and not is_file(scope) and has_body(headers)
     if kind.startswith("multipart/") or (is_json and (kind == _FORM or kind.startswith("text/"))):
         detail = (
-            f"{kind[:100]} is not read here. Send JSON as application/json, and a file as the whole body of its PUT."
+            f"{kind[:100]} is not accepted. Send JSON as application/json, and each file as the whole body of its PUT."
         )
         return SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
     return None

@@ -76,11 +76,11 @@ class BoundedProtocol(H11Protocol):
         elif self.transport.is_closing():
             return
         elif self._head_begun is not None and now - self._head_begun > self._head_seconds:
-            self._refuse(f"The head of a request has to come within {self._head_seconds:g} seconds.")
+            self._refuse(f"The request headers must arrive within {self._head_seconds:g} seconds.")
         elif now - self._body_window > self._window_seconds:
             if self._received < self._least:
                 least = f"{self._least:g} bytes in {self._window_seconds:g} seconds"
-                self._refuse(f"The body of a request has to come faster than {least}.")
+                self._refuse(f"The request body must arrive faster than {least}.")
             self._body_window, self._received = now, 0
 
     def _body_is_due(self) -> bool:

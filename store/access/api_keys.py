@@ -33,7 +33,9 @@ def create(
 ) -> tuple[ApiKey, str]:
     """A key and its token, which nothing can give again. Raises INVALID_REQUEST where it would have expired already."""
     if expires_at is not None and expires_at <= session.execute(now().select()).scalar_one():
-        raise SecateurError(ErrorCode.INVALID_REQUEST, "`expires_at` is over. Take a moment to come, or leave it out.")
+        raise SecateurError(
+            ErrorCode.INVALID_REQUEST, "`expires_at` is in the past. Use a time in the future, or leave it out."
+        )
     secret = base64.b32encode(secrets.token_bytes(SECRET_BYTES)).decode().rstrip("=").lower()
     key = ApiKey(
         id=ids.new_id(ids.KEY),
@@ -53,7 +55,7 @@ def bootstrap(session: Session, tenant: str, name: str | None) -> tuple[ApiKey, 
     """The first key of a database, with every scope. Raises CONFLICT where there has been one."""
     one_at_a_time(session, "first key")
     if session.scalar(select(ApiKey.id).limit(1)) is not None:
-        detail = "This database has keys already. Make another with one of them, or without `--bootstrap`."
+        detail = "This database already has keys. Create another with one of them, or without `--bootstrap`."
         raise SecateurError(ErrorCode.CONFLICT, detail)
     return create(session, tenant, name, tuple(KeyScope))
 
@@ -89,7 +91,7 @@ def _opened(database: Database, key_id: str, sha256: str | None) -> ApiKey:
     key, expired, used_lately = found
     if key.revoked_at is not None or expired:
         why = "was revoked" if key.revoked_at is not None else "has expired"
-        raise SecateurError(ErrorCode.UNAUTHENTICATED, f"Key {key.id} {why}. Ask an administrator for another.")
+        raise SecateurError(ErrorCode.UNAUTHENTICATED, f"Key {key.id} {why}. Ask an administrator for a new one.")
     if not used_lately:
         _note_use(database, key.id)
     return key

@@ -57,9 +57,7 @@ def reserve(session: Session, tenant: str, key: str, fingerprint: str, keep_seco
     if row is None:
         raise in_progress()  # Given back between the two statements.
     if row.fingerprint != fingerprint:
-        detail = (
-            "This Idempotency-Key was used for a request that differs in address or body. Take a new key for this one."
-        )
+        detail = "This Idempotency-Key was already used for a request with a different address or body. Use a new key."
         raise SecateurError(ErrorCode.IDEMPOTENCY_MISMATCH, detail)
     if row.status is not None:
         return Answer(row.status, row.headers or {}, row.body or "")
@@ -87,7 +85,7 @@ def sweep(database: Database) -> int:
 
 
 def in_progress() -> SecateurError:
-    detail = "The first request with this Idempotency-Key has not been answered yet. Send it again in a moment."
+    detail = "The first request with this Idempotency-Key is still being processed. Try again in a moment."
     return SecateurError(ErrorCode.IDEMPOTENCY_IN_PROGRESS, detail, retry_after=1)
 
 

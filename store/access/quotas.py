@@ -43,8 +43,8 @@ def check_upload(session: Session, tenant: str, settings: Settings, size: int) -
     used = stored_bytes.of(session, tenant)
     if used + size > most:
         detail = (
-            f"{size} bytes are announced, {used} of {most} are in use by uploads, announced ones included, and checkpoints. "
-            "Delete uploads or jobs that you do not need any more."
+            f"{size} more bytes do not fit in the quota: {used} of {most} are in use by checkpoints and uploads "
+            "(including declared ones). Delete uploads or jobs that you no longer need."
         )
         raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
 
@@ -56,16 +56,16 @@ def check_jobs(session: Session, tenant: str, settings: Settings, more: int = 1)
         one_at_a_time(session, f"jobs of {tenant}")
         waiting = _jobs(session, tenant, WAITING)
         if waiting + more > most:
-            instead = "submit once another has begun" if more == 1 else f"submit fewer than {more} at once"
-            detail = f"{waiting} jobs wait, {most} may. Cancel one, or {instead}."
+            instead = "submit again when another has started" if more == 1 else f"submit fewer than {more} at once"
+            detail = f"{waiting} jobs are waiting; the maximum is {most}. Cancel one, or {instead}."
             raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
     if (
         settings.max_stored_bytes is not None
         and (used := stored_bytes.of(session, tenant)) >= settings.max_stored_bytes
     ):
         detail = (
-            f"{used} of {settings.max_stored_bytes} bytes are in use, and a job's checkpoints need more. Delete uploads or "
-            "jobs that you do not need any more."
+            f"{used} of {settings.max_stored_bytes} bytes are in use, and the job's checkpoints need more. Delete "
+            "uploads or jobs that you no longer need."
         )
         raise SecateurError(ErrorCode.QUOTA_EXCEEDED, detail, retry_after=RETRY_SECONDS)
 

@@ -38,7 +38,7 @@ def authenticate(database: Database, token: str) -> ApiKey:
             living = select(BrowserSession.key_id).where(BrowserSession.expires_at > now())
             found = session.scalar(living.where(BrowserSession.sha256 == _hash(token)))
     if found is None:
-        raise SecateurError(ErrorCode.UNAUTHENTICATED, "The session is over. Sign in again.")
+        raise SecateurError(ErrorCode.UNAUTHENTICATED, "The session has expired. Sign in again.")
     return api_keys.still_valid(database, found)
 
 

@@ -34,9 +34,7 @@ def delete_job(session: Session, tenant: str, job_id: str) -> bool:
     if session.scalar(select(Job.id).where(*ended).with_for_update(of=Job)) is None:
         return False
     if needed_among(session, {job_id}):
-        detail = (
-            f"A job that has not ended goes on from a step of {job_id}. Cancel it or wait for its end, then delete."
-        )
+        detail = f"A job that has not ended uses a step of {job_id}. Cancel it or wait until it ends, then delete."
         raise SecateurError(ErrorCode.CONFLICT, detail)
     bury(session, {job_id})
     return True
@@ -68,7 +66,7 @@ def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
     if session.scalar(select(Upload.id).where(*mine).with_for_update(of=Upload)) is None:
         return False
     if needed_among(session, {upload_id}):
-        detail = f"A job that has not ended needs {upload_id}. Cancel it or wait for its end, then delete."
+        detail = f"A job that has not ended uses {upload_id}. Cancel it or wait until it ends, then delete."
         raise SecateurError(ErrorCode.CONFLICT, detail)
     session.execute(update(Upload).where(*mine).values(name=None))
     give_up(session, {upload_id}, UploadState.DELETED)

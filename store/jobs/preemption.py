@@ -26,9 +26,9 @@ NEAR_END = 0.9
 """A job that has come so far, as a fraction of the whole, is left alone."""
 LOOKED_AT = 256
 """Jobs of the queue, at a time."""
-ASKED = "it is to hand its worker to a job of higher priority"
-NOT_ASKED = "it keeps its worker: no job of higher priority waits for it any more"
-REASON = "it handed its worker to a job of higher priority, and goes on from there when its turn comes"
+ASKED = "it will hand its worker to a job of higher priority"
+NOT_ASKED = "it keeps its worker: no job of higher priority is waiting for it any more"
+REASON = "it handed its worker to a job of higher priority, and continues when its turn comes"
 
 
 @dataclass(frozen=True)

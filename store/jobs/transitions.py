@@ -42,11 +42,11 @@ MOST_DOUBLINGS = 6
 """Of the wait after an unplanned end."""
 WORKER_LOST = JobError(
     code=ErrorCode.ENGINE_CRASHED,
-    detail="The worker that ran this job stopped answering, again and again at the same step. "
-    "The operator's worker log says why (often memory); a smaller batch_size may help.",
+    detail="The worker that ran this job stopped responding, repeatedly at the same step. The operator's worker log "
+    "contains the reason (often memory); a smaller batch_size may help.",
 )
 
-HANDED_BACK = "the worker that ran it was lost"
+HANDED_BACK = "the worker that ran the job was lost"
 PREEMPTED = "it handed its worker to a job of higher priority"
 
 
@@ -144,7 +144,7 @@ def pause(session: Session, tenant: str, job_id: str) -> Job:
             Job.id == job_id,
             or_(Job.state == QUEUED, and_(Job.state == RUNNING, ~Job.pause_requested)),
         ),
-        detail="a pause was asked for",
+        detail="pause requested",
         state=either((Job.state == QUEUED, PAUSED), otherwise=RUNNING),
         pause_requested=Job.state == RUNNING,
         yields_to=None,

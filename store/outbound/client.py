@@ -83,13 +83,13 @@ class OutboundClient:
             if following.netloc != target.netloc or following.scheme != target.scheme:
                 sent = {name: value for name, value in sent.items() if name.lower() != "authorization"}
             target = following
-        raise Unreachable(f"it was redirected more than {redirects} times")
+        raise Unreachable(f"the server redirected more than {redirects} times")
 
     def _following(self, target: httpx.URL, location: str, hosts: Sequence[str] | None) -> httpx.URL:
         try:
             joined = str(target.join(location))
         except httpx.InvalidURL:
-            raise Unreachable("it was redirected to what is not a URL") from None
+            raise Unreachable("the server redirected to an invalid URL") from None
         return parse(joined, self._rules, hosts)
 
     def _client(self, deadline: float) -> httpx.Client:
@@ -111,12 +111,12 @@ class _CheckedTransport(httpx.HTTPTransport):
 def body(response: httpx.Response, most: int) -> Iterator[bytes]:
     """The answer's bytes as they come. Raises Unreachable where there are more than `most`, or they are compressed."""
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise Unreachable("it answered in an encoding that was not asked for")
+        raise Unreachable("the response has a content encoding that was not requested")
     received = 0
     for chunk in response.iter_raw():
         received += len(chunk)
         if received > most:
-            raise Unreachable(f"its answer has more than {most} bytes")
+            raise Unreachable(f"the response is larger than {most} bytes")
         yield chunk
 
 
@@ -130,10 +130,10 @@ def _plain_words(host: str) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException:
-        raise Unreachable("it did not answer in time") from None
+        raise Unreachable("the server did not respond in time") from None
     except httpx.ConnectError as error:
         if "CERTIFICATE" in str(error):
             raise Unreachable(f"its certificate is not valid for {host}") from None
         raise Unreachable(f"no connection could be made to {host}") from None
     except (httpx.HTTPError, httpcore.TimeoutException):
-        raise Unreachable("it ended the connection, or does not speak HTTP") from None
+        raise Unreachable("the server closed the connection, or does not speak HTTP") from None

@@ -63,7 +63,7 @@ class CheckedBackend(httpcore.NetworkBackend):
 
     def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.NetworkStream:
         """Never."""
-        raise refused("it is not on the network")
+        raise refused("it is not a network address")
 
     def check(self, host: str, port: int) -> None:
         """Judge the addresses a name has now; one that has none yet may get some. Raises TARGET_REFUSED."""
@@ -76,10 +76,10 @@ class CheckedBackend(httpcore.NetworkBackend):
         try:
             found = self._resolve(host, port)
         except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"{host} has no address: {error}") from error
+            raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
         # One inside among many outside is how a name is made to point both ways.
         if not all(map(is_public, found)):
-            raise refused(f"{host} has an address that is not on the public internet")
+            raise refused(f"{host} resolves to an address that is not on the public internet")
         return found
 
 
@@ -115,5 +115,5 @@ def remaining(deadline: float) -> float:
     """Seconds until `deadline`. Raises httpcore.ReadTimeout after it."""
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpcore.ReadTimeout("the time for the whole call is over")
+        raise httpcore.ReadTimeout("the time limit of the call has passed")
     return left

@@ -51,23 +51,23 @@ def parse(text: str, rules: UrlRules, hosts: Sequence[str] | None = None) -> htt
     host = url.raw_host.decode("ascii")
     port = {"https": 443, "http": 80}.get(url.scheme, 0) if url.port is None else url.port
     if url.userinfo or "@" in text.partition("://")[2].partition("/")[0]:
-        raise refused("it must not carry a user name or password")
+        raise refused("it must not contain a user name or password")
     if rules.is_test_target(host, port) and url.scheme in ("http", "https"):
         return url
     if url.scheme != "https":
-        raise refused("it must begin with https://")
+        raise refused("it must start with https://")
     if port not in rules.ports:
         allowed = ", ".join(map(str, rules.ports))
-        raise refused(f"port {port} is not one that this server calls; it calls {allowed}")
+        raise refused(f"port {port} is not allowed; allowed ports: {allowed}")
     _check_host(host)
     if hosts is not None and not any(_matches(host, pattern) for pattern in hosts):
-        raise refused(f"the host {host} is not on this server's list")
+        raise refused(f"the host {host} is not on this server's list of allowed hosts")
     return url
 
 
 def refused(reason: str) -> SecateurError:
     """TARGET_REFUSED."""
-    return SecateurError(ErrorCode.TARGET_REFUSED, f"This URL is not called: {reason}.")
+    return SecateurError(ErrorCode.TARGET_REFUSED, f"This server does not call this URL: {reason}.")
 
 
 def _check_host(host: str) -> None:
@@ -77,7 +77,7 @@ def _check_host(host: str) -> None:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise refused(
-            "the host must be a full name such as hooks.example.com, or an IP address in its usual form"
+            "the host must be a full name such as hooks.example.com, or an IP address in standard notation"
         ) from None
     if not is_public(str(address)):
         raise refused(f"the address {host} is not on the public internet")

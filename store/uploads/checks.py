@@ -114,8 +114,8 @@ def _give_up_on_killers(session: Session) -> None:
     """Refuse what no process has outlived: memory or time beyond what the inspector itself is bounded by."""
     over = (UploadCheck.lease_until < now(), UploadCheck.failures >= MOST_FAILURES - 1)
     detail = (
-        f"The dataset could not be checked: the process that read it vanished {MOST_FAILURES} times. "
-        "Write smaller row groups and clips, and check the shards."
+        f"The dataset could not be checked: the process that reads it died {MOST_FAILURES} times. Write smaller row "
+        "groups and clips, and check the shards."
     )
     error = JobError(code=ErrorCode.DATASET_SCHEMA, detail=detail).model_dump(mode="json")
     for upload_id in session.scalars(select(UploadCheck.upload_id).where(*over)).all():

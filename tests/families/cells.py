@@ -32,7 +32,7 @@ class Refusal(NamedTuple):
     instead: str
 
 
-NO_LABELS = "pruning.calibration.labels to model, or take a criterion that needs no loss: energy, magnitude, random"
+NO_LABELS = "pruning.calibration.labels to model, or use a criterion that needs no loss: energy, magnitude, random"
 REFUSED: dict[tuple[Head, Criterion, LabelSource], Refusal] = {
     **{
         (head, criterion, LabelSource.DATA): Refusal(ErrorCode.INVALID_REQUEST, f"Set {NO_LABELS}")
@@ -42,7 +42,7 @@ REFUSED: dict[tuple[Head, Criterion, LabelSource], Refusal] = {
     },
     **{
         (head, Criterion.TAYLOR, LabelSource.DATA): Refusal(
-            ErrorCode.INVALID_REQUEST, f"Take fisher_gate and set {NO_LABELS}"
+            ErrorCode.INVALID_REQUEST, f"Use fisher_gate and set {NO_LABELS}"
         )
         for head in UNTAUGHT
     },

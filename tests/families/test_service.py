@@ -79,14 +79,14 @@ def test_a_job_of_another_family(client, models, datasets, name):
         (SPEECH, TEXTS, {}, "dataset_schema", "/dataset/columns", "audio"),
         (TAGS, SPEECH, {}, "dataset_schema", "/dataset/columns", "a label for every word"),
         (EMBEDDED, TEXTS, {"pruning": PAPER}, "invalid_request", "/pruning/calibration/labels", "labels to model"),
-        (SPEECH, SPEECH, {"exports": ["onnx"]}, "export_unavailable", "/exports", "Leave `exports` out"),
+        (SPEECH, SPEECH, {"exports": ["onnx"]}, "export_unavailable", "/exports", "Leave out `exports`"),
         (
             TEXTS, TEXTS, {"pruning": PAPER | {"layout": "stock"}}, "invalid_request", "/pruning/layout",
             "layout any",
         ),
         (
             SPEECH, SPEECH, {"pruning": {"target": {"latency": 0.05}}}, "invalid_request", "/pruning/target/latency",
-            "take flops",
+            "use flops",
         ),
     ],
 )  # fmt: skip

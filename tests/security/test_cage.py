@@ -91,7 +91,7 @@ def test_an_engine_that_takes_too_much_memory_has_run_out_of_it(make_bench: Make
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.OUT_OF_MEMORY)
-    assert f"{256 * 2**20} are allowed" in job.error.detail
+    assert f"the maximum is {256 * 2**20}" in job.error.detail
     assert bench.steps(job_id) == [0]
 
 
@@ -103,7 +103,7 @@ def test_an_engine_that_starts_too_many_processes_is_ended(make_bench: MakeBench
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (JobState.FAILED, ErrorCode.ENGINE_CRASHED)
-    assert "64 are allowed" in job.error.detail
+    assert "the maximum is 64" in job.error.detail
 
 
 @pytest.mark.usefixtures("started")

@@ -165,7 +165,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     expect(page.locator("#within")).to_have_attribute("aria-invalid", "true")
     page.get_by_label("Allowed accuracy drop").fill("0.7")
     expect(page.locator("#curl")).to_contain_text('"max_drop": 0.007')
-    expect(estimate.get_by_text("the result lies between")).to_be_visible()
+    expect(estimate.get_by_text("the result will be between")).to_be_visible()
     page.get_by_role("radio", name="Remove a fixed amount").check()
     expect(page.locator("#share")).to_be_visible()
     page.get_by_label("Epochs after each step").fill("1")

@@ -91,7 +91,7 @@ def _failure(error: BaseException) -> Failed:
     if code is ErrorCode.SCRATCH_FULL:
         # An OSError's own text has a path of this machine in it.
         said = cause.strerror if isinstance(cause, OSError) else cause
-        return Failed(code=code, detail=f"The disk that the engine works on is full: {said}", traceback=trace)
+        return Failed(code=code, detail=f"The engine's disk is full: {said}", traceback=trace)
     return Failed(code=ErrorCode.ENGINE_ERROR, detail=f"{type(error).__name__}: {error}", traceback=trace)
 
 

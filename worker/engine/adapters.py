@@ -42,7 +42,7 @@ def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[di
         raise SecateurError(ErrorCode.FILE_MISSING, f"{folder} has no {WEIGHTS}. Save the adapter again with peft.")
     family = family_of(str(config.get("model_type")))
     if family is None:
-        raise _wrong(f"no model of type {str(config.get('model_type'))[:100]!r} can be pruned")
+        raise _wrong(f"models of type {str(config.get('model_type'))[:100]!r} cannot be pruned")
     name = _class_of(family, config, settings)
     prefix = family.architectures[name].prefix
     found = dict(tensors)
@@ -55,20 +55,23 @@ def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[di
         inner, outer = added.pop(key), added.pop(f"{module}.lora_B.weight", None)
         own = _own_name(family, f"{module}.weight", found)
         if own is None or outer is None or found[own].shape != (len(outer), inner.shape[-1]):
-            detail = f"The adapter changes {module}, and the model in {base} has no such map. Is it another model's?"
+            detail = (
+                f"The adapter changes {module}, but the model in {base} has no matching layer. Does the adapter "
+                "belong to another model?"
+            )
             raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail)
         change = _scale(settings, module, len(inner)) * (outer.to(torch.float64) @ inner.to(torch.float64))
         changed = found[own].to(torch.float64) + change
         lengths = next((added.pop(module + end) for end in LENGTHS if module + end in added), None)
         if (lengths is None) == bool(settings.get("use_dora")):
-            raise _wrong(f"its use_dora and the tensors of {module} do not agree")
+            raise _wrong(f"its use_dora does not match the tensors of {module}")
         if lengths is not None:
             if lengths.numel() != len(changed):
-                raise _wrong(f"it has {lengths.numel()} lengths for the {len(changed)} rows of {module}")
+                raise _wrong(f"it has {lengths.numel()} magnitudes for the {len(changed)} rows of {module}")
             changed *= lengths.to(torch.float64).view(-1, 1) / torch.linalg.norm(changed, dim=1, keepdim=True)
         found[own] = changed.to(found[own].dtype)
     if strange := [each for each in added if "lora_" in each]:
-        raise _wrong(f"it holds {strange[0]}, which is no plain LoRA")
+        raise _wrong(f"it contains {strange[0]}, which is not plain LoRA")
     whole = {_own_name(family, each, found) or each: tensor for each, tensor in added.items()}
     dtype = next(iter(tensors.values())).dtype
     found |= {each: tensor.to(dtype) for each, tensor in whole.items()}
@@ -77,17 +80,17 @@ def adapted(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> tuple[di
 
 def _check_plain(settings: Mapping[str, Any]) -> None:
     if settings.get("peft_type") != "LORA":
-        raise _wrong(f"it is of type {str(settings.get('peft_type'))[:100]!r}, not LORA")
+        raise _wrong(f"its type is {str(settings.get('peft_type'))[:100]!r}, not LORA")
     for key, value in PLAIN.items():
         if settings.get(key) not in (value, None):
             raise _wrong(f"its {key} is {str(settings[key])[:100]}")
     rank, alphas = settings.get("r"), {"": settings.get("lora_alpha"), **(settings.get("alpha_pattern") or {})}
     if type(rank) is not int or rank < 1 or not all(isinstance(alpha, int | float) for alpha in alphas.values()):
-        raise _wrong("r and lora_alpha are no numbers")
+        raise _wrong("r and lora_alpha must be numbers")
     # peft takes them for regular expressions, and what some of these match takes hours to say.
     unclear = [name for name in alphas if not re.fullmatch(r"[\w.]*", name)]
     if unclear:
-        raise _wrong(f"its alpha_pattern has {unclear[0][:100]!r}, where names of modules are read and no patterns")
+        raise _wrong(f"its alpha_pattern has {unclear[0][:100]!r}; only module names are supported, not patterns")
 
 
 def _scale(settings: Mapping[str, Any], module: str, rank: int) -> float:
@@ -105,7 +108,8 @@ def _class_of(family: Family, config: Mapping[str, Any], settings: Mapping[str, 
         if name.endswith(end) if end else name == own[0]:
             return name
     raise _wrong(
-        f"its task is {str(settings.get('task_type'))[:100]!r}, for which {family.name} has no class that can be pruned"
+        f"its task is {str(settings.get('task_type'))[:100]!r}, but {family.name} has no class for it that can be "
+        "pruned"
     )
 
 
@@ -133,6 +137,7 @@ def _labelled(config: Mapping[str, Any], family: Family, name: str, whole: Mappi
 
 def _wrong(reason: str) -> SecateurError:
     detail = (
-        f"The adapter cannot be merged here: {reason}. Merge it with peft (`merge_and_unload`), and save the model."
+        f"The adapter cannot be merged automatically: {reason}. Merge it with peft (`merge_and_unload`), and save "
+        "the model."
     )
     return SecateurError(ErrorCode.CONFIG_INVALID, detail)

@@ -55,15 +55,17 @@ def pickled(folder: Path) -> dict[str, Tensor]:
             read = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            detail = f"{path.name} holds more than weights, which could run code, or is damaged: {reason}"
+            detail = f"{path.name} contains more than weights, which could run code, or is damaged: {reason}"
             raise SecateurError(ErrorCode.CONFIG_INVALID, detail) from None
         if isinstance(read, Mapping) and isinstance(read.get("state_dict"), Mapping):
             read = read["state_dict"]
         if not isinstance(read, Mapping) or not all(isinstance(tensor, Tensor) for tensor in read.values()):
-            raise SecateurError(ErrorCode.CONFIG_INVALID, f"{path.name} holds no tensors by name.")
+            raise SecateurError(ErrorCode.CONFIG_INVALID, f"{path.name} contains no named tensors.")
         found |= {str(name): tensor for name, tensor in read.items()}
     if not found:
-        raise SecateurError(ErrorCode.FILE_MISSING, f"{folder} has no pickle of weights, pytorch_model.bin say.")
+        raise SecateurError(
+            ErrorCode.FILE_MISSING, f"{folder} has no pickle file of weights, such as pytorch_model.bin."
+        )
     return found
 
 

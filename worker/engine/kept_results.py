@@ -126,7 +126,7 @@ class KeptResults:
                 write(made, folder)
         except OSError:
             # Nobody needs it: a disk that is full will be noticed by who does.
-            log.warning("%s is not kept", entry.name, exc_info=True)
+            log.warning("%s could not be cached", entry.name, exc_info=True)
         return made, False
 
 
@@ -137,10 +137,10 @@ def _read(entry: Path, read: Callable[[Path], T]) -> T | None:
         found = read(entry)
         touch(entry)
     except Exception:
-        log.warning("%s cannot be read and is computed anew", entry.name, exc_info=True)
+        log.warning("%s cannot be read and is computed again", entry.name, exc_info=True)
         shutil.rmtree(entry, ignore_errors=True)
         return None
-    log.info("%s was there already", entry.name)
+    log.info("%s already existed", entry.name)
     return found
 
 

@@ -145,7 +145,7 @@ def read_step(folder: Path) -> Committed:
         kept, neurons = record["kept"], tuple(map(tuple, record["kept_neurons"]))
     except (OSError, ValueError, KeyError) as error:
         raise SecateurError(
-            ErrorCode.INPUT_LOST, f"The step to go on from ({folder.name}) cannot be read: {error}"
+            ErrorCode.INPUT_LOST, f"The step to continue from ({folder.name}) cannot be read: {error}"
         ) from error
     keep = tuple(tuple(KeptHead(h["head"], tuple(h["qk"]), tuple(h["vo"])) for h in layer) for layer in kept)
     return Committed(metrics, Selection(keep, neurons), result)

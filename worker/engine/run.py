@@ -74,7 +74,7 @@ def choose_device(name: str, group: Group = ALONE) -> torch.device:
     if name != "cuda" or group.size == 1:
         return torch.device(name)
     if torch.cuda.device_count() < group.size:
-        raise RuntimeError(f"{group.size} processes have {torch.cuda.device_count()} GPUs; each takes one of its own")
+        raise RuntimeError(f"{group.size} processes need as many GPUs, but there are {torch.cuda.device_count()}.")
     return torch.device("cuda", group.rank)
 
 
@@ -179,8 +179,9 @@ def _latency(
     noise, share = latency.table.noise, spec.pruning.target.share
     if noise > share / 2:
         detail = (
-            f"This worker is busy: two timings of the original differ by up to {percent(noise)}, where the target is a latency "
-            f"lower by {percent(share)}. What is cut may miss it by as much; a target in flops is met whatever the load."
+            f"This worker is busy: two timings of the original differ by up to {percent(noise)}, but the target is a "
+            f"latency lower by {percent(share)}. The result may miss the target by as much; a target in flops does "
+            "not depend on the load."
         )
         reporter.emit(Warned(code="latency_noisy", detail=detail))
     return latency

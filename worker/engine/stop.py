@@ -18,11 +18,11 @@ def check_watchable(original: StepMetrics, stop: Stop | None, target: Target | N
     bounded = target is not None and target.max_drop is not None
     if (stop is not None or bounded) and original.validation.metric is None:
         field, instead = (
-            ("pruning.target.max_drop", "take a share as target") if bounded else ("stop.max_drop", "leave stop out")
+            ("pruning.target.max_drop", "use a share as target") if bounded else ("stop.max_drop", "leave out stop")
         )
         detail = (
-            f"{field} bounds the drop of the task's metric on validation, which is undefined: no validation sample "
-            f"has a label, or a word. Give a validation split with labels, or {instead}."
+            f"{field} bounds the drop of the task's metric on validation, but that metric is undefined: no validation "
+            f"sample has a label or a word. Use a validation split with labels, or {instead}."
         )
         pointer = "/pruning/target/max_drop" if bounded else "/stop"
         raise SecateurError(
@@ -52,16 +52,14 @@ def confirmed(steps: Sequence[StepMetrics], max_drop: float, *, last: bool) -> J
     """
     newest = steps[-1]
     if within(steps[0].validation, newest.validation, max_drop):
-        fact = f"{_fact(steps)}; {points(max_drop)} may be lost."
+        fact = f"{_fact(steps)}; the allowed drop is {points(max_drop)}."
         return JobResult(step=newest.step, stopped=None, detail=fact, test=None)
     if not last:
         return None
-    tried = (
-        "The cut that was confirmed loses" if newest.step == 1 else f"All {newest.step} cuts that were confirmed lose"
-    )
+    tried = "The confirmed cut loses" if newest.step == 1 else f"All {newest.step} confirmed cuts lose"
     detail = (
-        f"{_fact(steps)}; {points(max_drop)} may be lost. {tried} more, so the result is the original model (step 0), which is "
-        "not kept again."
+        f"{_fact(steps)}; the allowed drop is {points(max_drop)}. {tried} more, so the result is the original model "
+        "(step 0), which is not stored a second time."
     )
     return JobResult(step=0, stopped=StopReason.MAX_DROP, detail=detail, test=None)
 
@@ -104,4 +102,7 @@ def _why(steps: Sequence[StepMetrics], stop: Stop) -> str:
     fact = f"{_fact(steps)}; stop.max_drop allows {100 * stop.max_drop:g}."
     if newest.step > 1:
         return f"{fact} The result is step {newest.step - 1}, the last one within the bound."
-    return f"{fact} No step is within the bound, so the result is the original model (step 0), which is not kept again."
+    return (
+        f"{fact} No step is within the bound, so the result is the original model (step 0), which is not stored a "
+        "second time."
+    )

@@ -89,9 +89,9 @@ class Hub:
             listed = _Repository.model_validate_json(text)
             found = [HubFile.model_validate(entry) for entry in listed.siblings]
         except ValidationError as error:
-            raise Away("the hub's list of files is not in the form that it should have.") from error
+            raise Away("the hub's list of files does not have the expected format.") from error
         if listed.sha != revision:
-            raise Refused(f"the hub answered with revision {listed.sha[:64]!r}")
+            raise Refused(f"the hub returned revision {listed.sha[:64]!r}")
         return found
 
     def fetch_all(self, kind: Kind, repo: str, revision: str, files: Iterable[HubFile], folder: Path) -> None:
@@ -128,7 +128,7 @@ class Hub:
                 self._wait(FIRST_WAIT * 2**failures)
         if not _is(file, path):
             path.unlink()
-            raise Away(f"{file.name} came with other bytes than the hub lists")
+            raise Away(f"the contents of {file.name} do not match the hub's checksum")
 
     def _access(self, repo: str) -> dict[str, str]:
         """The headers that let one in, where the token is for this repository: by whole names, as the hub reads them."""
@@ -156,7 +156,7 @@ class Hub:
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise Refused("it took longer than this server waits")
+            raise Refused("the download exceeded this server's time limit")
         return left
 
     @contextmanager
@@ -172,13 +172,15 @@ class Hub:
                     and f"/{repo}/".lower() not in response.url.path.lower()
                 ):
                     # Renamed since, perhaps to an owner for whom the token is not meant.
-                    raise Refused("the hub led to another repository, for which this server's token is not meant.")
+                    raise Refused(
+                        "the hub redirected to another repository, which this server's token must not be sent to."
+                    )
                 _judge(response)
                 yield response
         except SecateurError as error:
             if error.code is not ErrorCode.TARGET_REFUSED:
                 raise
-            raise Refused(f"the hub led to an address that is not called. {error.detail}") from error
+            raise Refused(f"the hub redirected to an address that is not allowed. {error.detail}") from error
         except Unreachable as error:
             raise Away(str(error)) from error
 
@@ -188,14 +190,14 @@ def _judge(response: httpx.Response) -> None:
     if status in (200, 206):
         return
     if status >= 500 or status in RETRY_STATUSES:
-        raise Away(f"the hub answered with status {status}.")
+        raise Away(f"the hub responded with status {status}.")
     if code == "RevisionNotFound":
-        raise Refused("the hub knows no such revision of it.")
+        raise Refused("it has no such revision.")
     if code == "GatedRepo":
-        raise Refused("it is gated; this server has no access to it.")
+        raise Refused("it is gated, and this server has no access to it.")
     if code == "RepoNotFound" or status in (401, 404):
-        raise Refused("the hub knows nothing of that name, or it is private.")
-    raise Refused(f"the hub answered with status {status}.")
+        raise Refused("the hub has no repository of that name, or it is private.")
+    raise Refused(f"the hub responded with status {status}.")
 
 
 def _is(file: HubFile, path: Path) -> bool:

@@ -23,7 +23,9 @@ def data_files(repo: str, files: Sequence[HubFile], max_bytes: int) -> list[HubF
     listed = {file.name: file for file in files}
     script = f"{repo.split('/')[-1]}.py"
     if script in listed:
-        raise Refused(f"it needs its script {script}, and dataset scripts are never run. Convert it to parquet first.")
+        raise Refused(
+            f"it requires its script {script}, but dataset scripts are never run. Convert it to parquet first."
+        )
     parquet = [name for name in listed if name.endswith(".parquet")]
     audio = [name for name in listed if name.lower().endswith(AUDIO_SUFFIXES)]
     images = [name for name in listed if name.lower().endswith(IMAGE_SUFFIXES)]
@@ -32,14 +34,14 @@ def data_files(repo: str, files: Sequence[HubFile], max_bytes: int) -> list[HubF
         raise Refused("it has no parquet, audio (wav, flac, ogg, mp3) or image (png, jpg, webp, gif, bmp) files.")
     names = parquet or (audio or images) + lists
     if len(names) > MAX_FILES:
-        raise Refused(f"it has {len(names)} data files; {MAX_FILES} are the most.")
+        raise Refused(f"it has {len(names)} data files; the maximum is {MAX_FILES}.")
     for name in names:
         if not is_inside(name) or any(character in name for character in "*?[]"):
-            raise Refused(f"the file name {name!r} is not plain.")
+            raise Refused(f"the file name {name!r} is not accepted.")
     chosen = [listed[name] for name in (*names, *((CARD,) if CARD in listed else ()))]
     total = sum(file.size for file in chosen)
     if total > max_bytes:
-        raise Refused(f"its data files have {total} bytes; this server takes {max_bytes}.")
+        raise Refused(f"its data files have {total} bytes; the maximum on this server is {max_bytes}.")
     return chosen
 
 

@@ -92,7 +92,7 @@ class Inputs:
             steps = jobs.steps(session, job.tenant, reference.job)
         files = [file for row in steps if row.step == reference.step for file in row.files]
         if not files:
-            detail = f"Step {reference.step} of {reference.job} is no longer there; run that job again."
+            detail = f"Step {reference.step} of {reference.job} no longer exists; run that job again."
             raise SecateurError(ErrorCode.INPUT_LOST, detail)
         chosen = set(checkpoint_names(file.name for file in files))
         wanted = [file for file in files if file.name in chosen]
@@ -104,7 +104,7 @@ class Inputs:
         with self._database.read() as session:
             upload = uploads.get(session, tenant, kind, upload_id)
         if upload is None or upload.state is not UploadState.READY:
-            raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} is no longer there; upload it again.")
+            raise SecateurError(ErrorCode.INPUT_LOST, f"The {kind} {upload_id} no longer exists; upload it again.")
         self._fetch_files(upload.files, folder, beat, f"delete {upload_id}, upload it again and submit a new job")
 
     def _fetch_step(self, job: Job, number: int, out: Path, beat: Heartbeat) -> None:
@@ -136,7 +136,7 @@ class Inputs:
         try:
             self._fetch(training.key, place.training, training.sha256, beat)
         except (FileNotFoundError, SecateurError) as error:
-            log.warning("the recovery begins anew, its saved state cannot be fetched: %s", error)
+            log.warning("the recovery starts over, because its saved state cannot be fetched: %s", error)
             place.training.unlink(missing_ok=True)
 
     def _bring(self, key: str, path: Path, sha256: str, beat: Heartbeat) -> None:
@@ -197,14 +197,14 @@ def _reported(dataset: HubDataset, child: Child, job_log: JobLog) -> Exception:
     try:
         failure = FetchFailure.model_validate(json.loads(last or ""))
     except ValueError:
-        detail = f"its reader ended with status {child.process.returncode}: {job_log.tail(3)}"
+        detail = f"the process that reads it ended with status {child.process.returncode}: {job_log.tail(3)}"
         return TransientFailure(_fetch_failed(dataset, detail))
     error = _fetch_failed(dataset, failure.detail)
     return TransientFailure(error) if failure.transient else error
 
 
 def _lost(name: str, remedy: str) -> SecateurError:
-    detail = f"The artifact store has lost or damaged {name}. Its operator may have a backup; else {remedy}."
+    detail = f"{name} is lost or damaged in the artifact store. The operator may have a backup; otherwise {remedy}."
     return SecateurError(ErrorCode.INPUT_LOST, detail)
 
 

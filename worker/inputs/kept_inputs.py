@@ -84,7 +84,7 @@ class KeptInputs:
             unfinished.rename(entry)
         except OSError:
             # Nobody needs it; a disk that is full will be noticed by who does.
-            log.warning("an input is not kept", exc_info=True)
+            log.warning("an input could not be added to the cache", exc_info=True)
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
@@ -106,11 +106,11 @@ def _copied(entry: Path, path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         if _copy(entry / _BYTES, path) == expected:
             return True
-        log.warning("an input that was kept is damaged")
+        log.warning("a cached input is damaged")
     except FileNotFoundError:
         return False
     except OSError:
-        log.warning("an input that was kept cannot be read", exc_info=True)
+        log.warning("a cached input cannot be read", exc_info=True)
     # A download goes on behind what it finds.
     path.unlink(missing_ok=True)
     shutil.rmtree(entry, ignore_errors=True)

@@ -47,10 +47,10 @@ def check_card(card: Path) -> None:
     data = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict()
     for pattern in _strings([entry.get("data_files") for entry in _entries(data)]):
         if not is_inside(pattern):
-            raise Unusable(f"its card names data outside of the repository: {pattern!r}.")
+            raise Unusable(f"its card refers to data outside the repository: {pattern!r}.")
     for entry in _entries(data):
         if not is_inside(str(entry.get("data_dir") or ".")):
-            raise Unusable(f"its card names data outside of the repository: {entry['data_dir']!r}.")
+            raise Unusable(f"its card refers to data outside the repository: {entry['data_dir']!r}.")
 
 
 def convert(source: Path, config: str | None, out: Path) -> None:
@@ -75,7 +75,7 @@ def check_embedded(rows: Dataset, column: str) -> None:
     """Refuse rows that name a file instead of holding its bytes: reading it would open any file of this machine."""
     for chunk in rows.data.column(column).chunks:
         if pc.any(pc.is_null(pc.struct_field(chunk, "bytes"))).as_py():
-            raise Unusable(f"the column {column!r} has rows without the bytes of a file in them.")
+            raise Unusable(f"column {column!r} has rows without the bytes of a file.")
 
 
 def place_files(source: Path, names: Sequence[str], config: str | None, out: Path) -> None:
@@ -90,7 +90,7 @@ def place_files(source: Path, names: Sequence[str], config: str | None, out: Pat
         (source / name).rename(target)
         moved += 1
     if not moved:
-        raise Unusable(f"it has no folder {config!r} with audio or image files.")
+        raise Unusable(f"it has no folder {config!r} that contains audio or image files.")
 
 
 def _entries(card: dict[str, Any]) -> list[dict[str, Any]]:

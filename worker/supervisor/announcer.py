@@ -50,7 +50,7 @@ class Announcer:
                 with self._database.write() as session:
                     live_workers.forget(session, [self._who.id])
             except UNREACHABLE as error:
-                log.warning("the end of this worker cannot be announced: %s", error)
+                log.warning("the shutdown of this worker cannot be recorded: %s", error)
 
     def _run(self, look: Callable[[], None]) -> None:
         while True:
@@ -58,10 +58,10 @@ class Announcer:
                 if self._announce():
                     look()
             except UNREACHABLE as error:
-                log.warning("this worker cannot be announced, the database does not answer: %s", error)
+                log.warning("this worker cannot be registered, because the database does not respond: %s", error)
             except Exception:
                 # A thread that ended would have a worker counted as gone that works.
-                log.exception("this worker cannot be announced")
+                log.exception("this worker cannot be registered")
             if self._done.wait(self._settings.heartbeat_seconds):
                 return
 

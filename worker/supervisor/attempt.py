@@ -110,7 +110,7 @@ class Attempt:
         if isinstance(last, Finished) and status == 0:
             return committed_result(last, self._next_step - 1)
         if oom_kills() > killed_before:
-            raise self._out_of_memory("The kernel ended the engine because the worker's memory was full.")
+            raise self._out_of_memory("The kernel killed the engine because the worker ran out of memory.")
         raise Crashed(ErrorCode.ENGINE_CRASHED, obituary(status, self._log.tail(LOG_LINES)))
 
     def _arguments(self) -> list[str]:
@@ -153,10 +153,10 @@ class Attempt:
                     child.kill()
                     orphaned = True
                 elif time.monotonic() - heard > self._settings.stall_seconds:
-                    detail = f"The engine said nothing for {self._settings.stall_seconds:.0f} seconds and was ended."
+                    detail = f"The engine sent nothing for {self._settings.stall_seconds:.0f} seconds and was stopped."
                     tail = self._log.tail(LOG_LINES)
                     raise Crashed(
-                        ErrorCode.STALLED, f"{detail} The end of its log:\n{tail}" if tail else detail
+                        ErrorCode.STALLED, f"{detail} The last lines of its log:\n{tail}" if tail else detail
                     ) from None
                 continue
             if line is None:
@@ -203,7 +203,9 @@ class Attempt:
     def _commit_step(self, event: StepDone) -> None:
         step = event.metrics.step
         if step != self._next_step:
-            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine announced step {step}, not {self._next_step}.")
+            raise Crashed(
+                ErrorCode.ENGINE_ERROR, f"The engine reported step {step}, but step {self._next_step} was expected."
+            )
         # What keeps the engine apart is not the engine's to say, nor how long it took to start.
         seconds = dict(event.metrics.seconds)
         if self._starting_seconds is not None:
@@ -235,11 +237,13 @@ class Attempt:
 
     def _save_training(self, event: TrainingSaved) -> None:
         if event.step != self._next_step:
-            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine is at step {event.step}, not {self._next_step}.")
+            raise Crashed(
+                ErrorCode.ENGINE_ERROR, f"The engine is at step {event.step}, but step {self._next_step} was expected."
+            )
         try:
             training = self._uploads.training(self._place.out, event)
         except SecateurError as error:
-            log.warning("job %s: the state of its recovery is not kept: %s", self._job.id, error)
+            log.warning("job %s: the saved state of its recovery is not kept: %s", self._job.id, error)
             return
         if training is None:
             return

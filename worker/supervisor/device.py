@@ -42,7 +42,7 @@ def of_engines(settings: Settings, home: Path) -> Device:
     if found:
         return Device(DeviceKind.CUDA, found["name"], found["memory"])
     if settings.device == "cuda":
-        log.warning("SECATEUR_DEVICE is cuda, and no GPU is seen: jobs fail here")
+        log.warning("SECATEUR_DEVICE is cuda, but no GPU is available: jobs will fail on this worker")
         return Device(DeviceKind.CUDA)
     return Device(None if found is None else DeviceKind.CPU)
 
@@ -63,5 +63,5 @@ def _first_gpu(home: Path) -> dict[str, Any] | None:
         return found
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", None) or error).strip().rpartition("\n")[2]
-        log.warning("what device this worker has cannot be told: %s", said)
+        log.warning("the device of this worker cannot be detected: %s", said)
         return None

@@ -73,7 +73,7 @@ class Engines:
                 options = self._command[len(PROGRAM) :]
                 return self._template.fork([*options, *arguments], cage, folder, environment)
             except TemplateLostError as error:
-                log.warning("the engine is started without a template: %s", error)
+                log.warning("the engine is started without the template process: %s", error)
         return spawned([*self._command, *arguments], cage, folder, environment)
 
     def close(self) -> None:

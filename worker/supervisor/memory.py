@@ -69,10 +69,10 @@ class SessionWatch:
         used = session_usage(self._leader)
         self._next_look = time.monotonic() + LOOK_SECONDS
         if used.processes > self._processes:
-            detail = f"The engine had {used.processes} processes and threads; {self._processes} are allowed."
+            detail = f"The engine had {used.processes} processes and threads; the maximum is {self._processes}."
             raise Crashed(ErrorCode.ENGINE_CRASHED, detail)
         if used.memory_bytes > self._memory_bytes:
-            return f"The engine held {used.memory_bytes} bytes; {self._memory_bytes} are allowed."
+            return f"The engine used {used.memory_bytes} bytes of memory; the maximum is {self._memory_bytes}."
         return None
 
 

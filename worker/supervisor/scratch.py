@@ -49,7 +49,7 @@ class Scratch:
         """Of workers that are gone, as they claimed jobs; or a name that all of them had."""
         if called is not None:
             if any(_name(folder).startswith(f"{called}:") for folder, dead in others.items() if not dead):
-                log.error("another worker is called %s, too: give each its own SECATEUR_WORKER_NAME", called)
+                log.error("another worker is also called %s: give each worker its own SECATEUR_WORKER_NAME", called)
             else:
                 self.predecessors.add(called)
 
@@ -136,6 +136,6 @@ def _end_engines(folder: Path) -> None:
             if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder):
                 left.append(process)
     for process in psutil.wait_procs(left, timeout=ENGINE_SECONDS)[1] if left else ():
-        log.warning("process %d, left by a worker that is gone, is killed", process.pid)
+        log.warning("killed process %d, left behind by a worker that is gone", process.pid)
         with suppress(psutil.Error):
             process.kill()

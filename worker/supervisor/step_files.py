@@ -27,7 +27,7 @@ class Uploads:
         """Make the step's files durable; the step does not exist before it is committed."""
         step = event.metrics.step
         if event.folder != f"step-{step}":
-            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine put step {step} into {event.folder!r}.")
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine stored step {step} in {event.folder!r}.")
         prefix = staging_prefix(self._lease, step)
         files = []
         for name, path in _files_below(out / event.folder):
@@ -44,7 +44,7 @@ class Uploads:
         folder = out / "training"
         path = folder / Path(event.file).name
         if event.file != f"training/{path.name}" or path.is_symlink() or folder.is_symlink():
-            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {event.file!r} is no state of a recovery.")
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {event.file!r} is not a saved state of a recovery.")
         if not path.is_file():
             return None
         # A directory of its own: the step's is for what becomes part of the step.
@@ -63,9 +63,9 @@ def _files_below(folder: Path) -> list[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         name = str(PurePosixPath(path.relative_to(folder)))
         if path.is_symlink() or not (path.is_file() or path.is_dir()) or not KEY.fullmatch(name):
-            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {name!r} is no plain file with a plain name.")
+            raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {name!r} is not a regular file with a plain name.")
         if path.is_file():
             found.append((name, path))
     if not found:
-        raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine announced {folder.name}, which is empty or missing.")
+        raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine reported {folder.name}, which is empty or missing.")
     return found

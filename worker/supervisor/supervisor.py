@@ -122,7 +122,7 @@ class Supervisor:
                 job = self._claim()
                 break
             except UNREACHABLE as error:
-                log.warning("no job can be claimed, the database does not answer: %s", error)
+                log.warning("no job can be claimed, because the database does not respond: %s", error)
             if self._shutdown.wait(wait):
                 return False
             wait = min(2 * wait, retries.LONGEST_WAIT)
@@ -185,7 +185,7 @@ class Supervisor:
                 self._run(job, lease, beat, job_log, claimed_at, trace)
             except LeaseLost:
                 trace.ended("lease_lost", failed=True)
-                log.warning("job %s is no longer this worker's (epoch %d)", job.id, job.epoch)
+                log.warning("job %s no longer belongs to this worker (epoch %d)", job.id, job.epoch)
                 # A database that did not answer is not the job's doing, nor the worker's.
                 self._owe(planned=beat.unanswered)
             except BaseException:
@@ -229,7 +229,7 @@ class Supervisor:
             trace.ended("cancelled")
             end = partial(self._unless_cancelled, lease, None)
         except Exception as error:
-            log.exception("job %s: the supervisor itself failed", job.id)
+            log.exception("job %s: the supervisor failed", job.id)
             trace.ended(ErrorCode.INTERNAL.value, failed=True)
             end = partial(self._crash, lease, _own_failure(error))
         else:
@@ -300,10 +300,10 @@ class Supervisor:
         """Once more with half as many samples in a pass; then it is the user's to decide."""
         if job.microbatch is None and crash.samples > 1:
             half = crash.samples // 2
-            advice = f"It is tried again with at most {half} samples at a time instead of {crash.samples}."
+            advice = f"The job will be retried with at most {half} samples at a time instead of {crash.samples}."
             self._crash(lease, crash.error(advice), microbatch=half)
         else:
-            self._fail(lease, crash.error(f"It had at most {crash.samples} samples at a time."))
+            self._fail(lease, crash.error(f"It used at most {crash.samples} samples at a time."))
 
     def _crash(self, lease: Lease, error: JobError, microbatch: int | None = None) -> None:
         settings = self._settings
@@ -337,5 +337,5 @@ class Supervisor:
 def _own_failure(error: Exception) -> JobError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(code=ErrorCode.SCRATCH_FULL, detail=SCRATCH_FULL)
-    detail = "The worker could not run the job; its log says why. The job is tried again on its own."
+    detail = "The worker could not run the job; its log contains the reason. The job is retried automatically."
     return JobError(code=ErrorCode.INTERNAL, detail=detail)

@@ -45,12 +45,12 @@ class TenantCaches:
             try:
                 self._take_back(own, place)
             except OSError:
-                log.warning("the cache of a tenant is given up", exc_info=True)
+                log.warning("the cache of a tenant is dropped", exc_info=True)
                 shutil.rmtree(own, ignore_errors=True)
             try:
                 make_room(self._folder, self._most_bytes)
             except OSError:
-                log.warning("what a worker keeps cannot be looked through", exc_info=True)
+                log.warning("the cached files cannot be listed", exc_info=True)
 
     def _take_back(self, own: Path, place: Path) -> None:
         if not self._most_bytes or not _is_folder(place):

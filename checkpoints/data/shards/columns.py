@@ -102,7 +102,7 @@ def common_columns(shards: Sequence[Shard], unlabelled: Callable[[int, str], boo
             differing[name] = _difference(name, told[0], other)
         elif missing := _missing(shards, name):
             whole = not {shard.split for shard in holders} & {shard.split for shard in missing}
-            reason = f"column {name!r} is in {holders[0].file} and not in {_listed([shard.file for shard in missing])}"
+            reason = f"column {name!r} is in {holders[0].file} but not in {_listed([shard.file for shard in missing])}"
             (lacking if whole else differing)[name] = reason
     return CommonColumns(kinds, Unlike(differing, lacking), columns, silent)
 
@@ -119,8 +119,8 @@ def _alike(one: ShardColumn, other: ShardColumn) -> bool:
 def _difference(name: str, one: Shard, other: Shard) -> str:
     first, second = one.columns[name], other.columns[name]
     if first.names is not None and second.names is not None and first.kind is second.kind:
-        return f"column {name!r} has other label names in {other.file} than in {one.file}"
-    return f"column {name!r} is {_said(first)} in {one.file} and {_said(second)} in {other.file}"
+        return f"column {name!r} has different label names in {other.file} and {one.file}"
+    return f"column {name!r} is {_said(first)} in {one.file} but {_said(second)} in {other.file}"
 
 
 def _said(column: ShardColumn) -> str:

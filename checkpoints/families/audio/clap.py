@@ -40,9 +40,9 @@ def _side(config: Config) -> int:
     size, patch = CLAP.value(config, "spec_size"), pair(CLAP.value(config, "patch_size"))
     stride = CLAP.value(config, "patch_stride")
     if len(stride) != 2 or stride[0] != stride[1] or patch != tuple(stride) or size % stride[0]:
-        raise UnusableConfigError("patch_stride", "square patches side by side that tile spec_size are needed")
+        raise UnusableConfigError("patch_stride", "patches must be square, must not overlap and must tile spec_size")
     if size % CLAP.value(config, "num_mel_bins"):
-        raise UnusableConfigError("spec_size", "a multiple of num_mel_bins is needed")
+        raise UnusableConfigError("spec_size", "must be a multiple of num_mel_bins")
     return int(size // stride[0])
 
 
@@ -54,12 +54,12 @@ def _stages(config: Config) -> list[_Stage]:
         CLAP.value(config, "window_size"),
     )
     if len(depths) != len(heads):
-        raise UnusableConfigError("num_attention_heads", "one number a stage is needed, as many as depths has")
+        raise UnusableConfigError("num_attention_heads", "must have one number per stage, as many as depths has")
     if sum(depths) > MAX_LAYERS:
-        raise UnusableConfigError("depths", f"at most {MAX_LAYERS} layers are read")
+        raise UnusableConfigError("depths", f"at most {MAX_LAYERS} layers are supported")
     if CLAP.value(config, "hidden_size") != first << (len(depths) - 1):
         raise UnusableConfigError(
-            "hidden_size", "the last stage's width is needed: each is twice as wide as the one before"
+            "hidden_size", "must be the width of the last stage: each stage is twice as wide as the one before"
         )
     found: list[_Stage] = []
     for number, depth in enumerate(depths):
@@ -70,7 +70,7 @@ def _stages(config: Config) -> list[_Stage]:
         hidden = first << number
         width = head_width(hidden, heads[number], "num_attention_heads")
         if found and width != found[0].head_dim:
-            reason = f"heads of one width are needed, these are {found[0].head_dim} and {width} wide"
+            reason = f"all heads must have the same width, but these are {found[0].head_dim} and {width} wide"
             raise UnusableConfigError("num_attention_heads", reason)
         found.append(_Stage(hidden, heads[number], width, side >> number, depth))
     return found
@@ -80,7 +80,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     window, bias = CLAP.value(config, "window_size"), CLAP.value(config, "qkv_bias")
     ratio = config.get("mlp_ratio", 4.0)
     if type(ratio) not in (int, float) or not 0 < ratio <= 64:
-        raise UnusableConfigError("mlp_ratio", "a number above 0, up to 64, is needed")
+        raise UnusableConfigError("mlp_ratio", "must be greater than 0 and at most 64")
     stages = _stages(config)
     if int(ratio * stages[0].hidden) < 1:
         raise UnusableConfigError("mlp_ratio", "it leaves a feed-forward block without neurons")
@@ -212,9 +212,10 @@ CLAP = Family(
     refused={
         "enable_fusion": (
             False,
-            "fusion of long clips is not supported, because it sees four crops of a clip; laion/clap-htsat-unfused does without",
+            "fusion of long clips is not supported, because it reads four crops of a clip; "
+            "laion/clap-htsat-unfused has no fusion",
         ),
-        "flatten_patch_embeds": (True, "patches in a row are needed, as every published CLAP has them"),
-        "patch_embed_input_channels": (1, "one channel is needed, as the feature extractor makes it"),
+        "flatten_patch_embeds": (True, "only patches in a row are supported, as in every published CLAP"),
+        "patch_embed_input_channels": (1, "only one channel is supported, as the feature extractor produces it"),
     },
 )

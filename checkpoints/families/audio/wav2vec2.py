@@ -59,7 +59,7 @@ def _sew(config: Config, architecture: Architecture) -> Layout:
     length, positions = positional(config, SEW, frames, kernel, squeeze)
     tokens = min(length - (kernel % 2 == 0), frames // squeeze)
     if tokens < 1:
-        raise UnusableConfigError("squeeze_factor", "nothing is left of five seconds")
+        raise UnusableConfigError("squeeze_factor", "no frame is left of five seconds of audio")
     answered = max(frames, tokens * squeeze)
     if architecture.head is Head.CLASSIFICATION and SEW.value(config, "use_weighted_layer_sum"):
         answered = tokens
@@ -220,5 +220,5 @@ SEW = replace(
             "conv_kernel": (10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1),
         },
     ),
-    no_export="SEW squeezes two frames into one and trims what is over, which torch's exporter takes for one length only.",
+    no_export="SEW merges pairs of frames and trims the remainder, which torch's exporter can only do for one fixed length.",
 )

@@ -27,9 +27,12 @@ DEFAULTS = {
     "classifier_proj_size": 256,
 }
 REFUSED = {
-    "add_adapter": (False, "convolutional adapters after the encoder are not supported; models without them are"),
-    "adapter_attn_dim": (None, "adapters in the layers are not supported; models fine-tuned as a whole are"),
-    "conv_pos_batch_norm": (False, "a batch norm sees other samples; models with weight norm there are supported"),
+    "add_adapter": (False, "convolutional adapters after the encoder are not supported; use a model without them"),
+    "adapter_attn_dim": (None, "adapters in the layers are not supported; use a model that was fine-tuned as a whole"),
+    "conv_pos_batch_norm": (
+        False,
+        "batch norm makes samples depend on each other; only weight norm is supported there",
+    ),
 }
 # Masks are drawn by a generator that no seed of a job sets; and what is recovered is the model that will be used: whole.
 WHILE_ENGAGED = {"apply_spec_augment": False, "layerdrop": 0.0}
@@ -56,14 +59,14 @@ def _conv_lengths(config: Config, family: Family) -> list[int]:
     """Samples of the clip, and what every convolution of the feature encoder makes of them. Raises UnusableConfigError."""
     kernels, strides = family.value(config, "conv_kernel"), family.value(config, "conv_stride")
     if not len(kernels) == len(strides) == len(family.value(config, "conv_dim")):
-        raise UnusableConfigError("conv_dim", "conv_dim, conv_kernel and conv_stride must be equally long")
+        raise UnusableConfigError("conv_dim", "conv_dim, conv_kernel and conv_stride must have the same length")
     if family.value(config, "feat_extract_norm") not in ("group", "layer"):
-        raise UnusableConfigError("feat_extract_norm", "group or layer is needed")
+        raise UnusableConfigError("feat_extract_norm", "must be group or layer")
     lengths = [SAMPLES]
     for kernel, stride in zip(kernels, strides, strict=True):
         lengths.append((lengths[-1] - kernel) // stride + 1)
     if lengths[-1] < 1:
-        raise UnusableConfigError("conv_kernel", "nothing is left of five seconds after the convolutions")
+        raise UnusableConfigError("conv_kernel", "no frame is left of five seconds of audio after the convolutions")
     return lengths
 
 

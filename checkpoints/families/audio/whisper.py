@@ -53,7 +53,7 @@ def _projected(config: Config) -> int:
     """Width of what a classifier makes of every token, before their mean."""
     width = config.get("classifier_proj_size")
     if width == 0:
-        raise UnusableConfigError("classifier_proj_size", "a whole number from 1 on is needed")
+        raise UnusableConfigError("classifier_proj_size", "must be a whole number of at least 1")
     return 256 if width is None else int(width)
 
 
@@ -63,7 +63,9 @@ def _head_dim(config: Config, sides: tuple[str, ...]) -> int:
     found = {key: head_width(hidden, WHISPER.value(config, key), key) for key in keys}
     if len(set(found.values())) > 1:
         said = " and ".join(f"{width} ({key})" for key, width in found.items())
-        raise UnusableConfigError("decoder_attention_heads", f"heads of one width are needed, these are {said} wide")
+        raise UnusableConfigError(
+            "decoder_attention_heads", f"all heads must have the same width, but these are {said} wide"
+        )
     return found["encoder_attention_heads"]
 
 
@@ -75,7 +77,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     counts = {side: WHISPER.value(config, f"{side}_layers") for side in sides}
     for side, count in counts.items():
         if count > MAX_LAYERS:
-            raise UnusableConfigError(f"{side}_layers", f"at most {MAX_LAYERS} layers are read")
+            raise UnusableConfigError(f"{side}_layers", f"at most {MAX_LAYERS} layers are supported")
 
     def attention(number: int, side: str, queries: int, keys: int) -> AttentionShape:
         return AttentionShape(

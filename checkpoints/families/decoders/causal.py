@@ -41,5 +41,5 @@ def causal_padding(config: Config, architecture: Architecture) -> Padding:  # no
 def block_tokens(positions: int, key: str) -> int:
     """How long a full block is of a model with so many positions. Raises UnusableConfigError where it cannot be two tokens."""
     if positions < 2:
-        raise UnusableConfigError(key, "a next token needs two positions at least")
+        raise UnusableConfigError(key, "predicting the next token requires at least two positions")
     return min(BLOCK, positions)

@@ -86,7 +86,7 @@ GPT2 = Family(
     other_tensors=_other_tensors,
     # The first files of GPT-2 are of the model without its head.
     saved_names=((), ((r"^transformer\.", ""),)),
-    no_torchao="Stock files of GPT-2 have maps of a kind of their own (Conv1D), of which torchao quantizes none.",
+    no_torchao="Stock GPT-2 uses its own kind of linear layer (Conv1D), which torchao does not quantize.",
     neurons_key="n_inner",
     padding=causal_padding,
     while_engaged=WHILE_ENGAGED,

@@ -57,7 +57,7 @@ FIELDS: Mapping[str, Rule] = {
 """Beside what formulas here read. The stock class computes cosines and sines of whole heads, of whatever kind they are, and
 pruned attention takes those of the pairs that are left."""
 REFUSED: Mapping[str, tuple[Any, str]] = {
-    "partial_rotary_factor": (1.0, "heads are rotated as wide as they are; leave it out"),
+    "partial_rotary_factor": (1.0, "rotary positions must cover the whole head; leave this out"),
 }
 
 
@@ -97,21 +97,21 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
     if head_dim is None:
         head_dim, key = head_width(hidden, all_queries, "num_attention_heads"), "num_attention_heads"
     if head_dim % 2:
-        raise UnusableConfigError(key, f"heads are {head_dim} wide, and rotary positions need an even width")
+        raise UnusableConfigError(key, f"heads are {head_dim} wide, but rotary positions require an even width")
     if all_queries > MAX_HEADS:
-        raise UnusableConfigError("num_attention_heads", f"at most {MAX_HEADS} heads are read")
+        raise UnusableConfigError("num_attention_heads", f"at most {MAX_HEADS} heads are supported")
     if all_queries * head_dim > MOST_CHANNELS:
-        raise UnusableConfigError(key, f"at most {MOST_CHANNELS} channels of all heads are read")
+        raise UnusableConfigError(key, f"at most {MOST_CHANNELS} channels over all heads are supported")
     heads = config.get("num_key_value_heads") or all_queries
     if all_queries % heads:
         raise UnusableConfigError(
-            "num_key_value_heads", f"{heads} heads of keys do not divide the {all_queries} of queries"
+            "num_key_value_heads", f"{heads} key-value heads do not divide the {all_queries} query heads"
         )
     if config["num_hidden_layers"] > MAX_LAYERS:
-        raise UnusableConfigError("num_hidden_layers", f"at most {MAX_LAYERS} layers are read")
+        raise UnusableConfigError("num_hidden_layers", f"at most {MAX_LAYERS} layers are supported")
     padding = config.get("pad_token_id")
     if padding is not None and not -1 <= padding < config["vocab_size"]:
-        raise UnusableConfigError("pad_token_id", f"it is no token of a vocabulary of {config['vocab_size']}")
+        raise UnusableConfigError("pad_token_id", f"it is not a token of a vocabulary of {config['vocab_size']}")
     for name in ("rope_parameters", "rope_scaling"):
         _check_positions(name, config.get(name) or {})
     return GroupedSizes(
@@ -132,9 +132,9 @@ def _check_positions(name: str, said: Mapping[str, Any]) -> None:
     kind = said.get("rope_type", said.get("type", "default"))
     missing = [key for key in _NEEDED.get(kind, ()) if key not in said]
     if missing:
-        raise UnusableConfigError(name, f"of rope_type {kind} it has to say {' and '.join(missing)}")
+        raise UnusableConfigError(name, f"rope_type {kind} requires {' and '.join(missing)}")
     if kind == "llama3" and said["low_freq_factor"] >= said["high_freq_factor"]:
-        raise UnusableConfigError(name, "low_freq_factor has to be less than high_freq_factor")
+        raise UnusableConfigError(name, "low_freq_factor must be less than high_freq_factor")
 
 
 def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:

@@ -43,7 +43,7 @@ def _words(config: Config) -> int:
 def _layout(config: Config, architecture: Architecture) -> Layout:
     padding, vocabulary = config.get("pad_token_id", 1), OPT.value(config, "vocab_size")
     if padding is not None and not 0 <= padding < vocabulary:
-        raise UnusableConfigError("pad_token_id", "null, or a whole number from 0 to vocab_size less one, is needed")
+        raise UnusableConfigError("pad_token_id", "must be null or a whole number from 0 to vocab_size - 1")
     hidden, heads = OPT.value(config, "hidden_size"), OPT.value(config, "num_attention_heads")
     biases = OPT.value(config, "enable_bias")
     sizes = EncoderSizes(

@@ -36,9 +36,9 @@ def _types(config: Config, layers: int) -> tuple[str, ...]:
         first = config.get("max_window_layers", 28) if windowed else layers
         return tuple(WINDOW if layer >= first else WHOLE for layer in range(layers))
     if len(said) != layers:
-        raise UnusableConfigError("layer_types", f"as many as num_hidden_layers are needed, {layers}")
+        raise UnusableConfigError("layer_types", f"must have as many entries as num_hidden_layers, {layers}")
     if WINDOW in said and not windowed:
-        raise UnusableConfigError("layer_types", f"{WINDOW} needs use_sliding_window and a sliding_window")
+        raise UnusableConfigError("layer_types", f"{WINDOW} requires use_sliding_window and a sliding_window")
     return tuple(said)
 
 

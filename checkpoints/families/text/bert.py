@@ -21,10 +21,10 @@ DEFAULTS = {
     "type_vocab_size": 2,
 }
 REFUSED = {
-    "is_decoder": (False, "decoders are not supported; encoders (is_decoder false) are"),
-    "add_cross_attention": (False, "cross-attention is not supported; encoders without it are"),
-    "position_embedding_type": ("absolute", "transformers 5 computes absolute positions only"),
-    "chunk_size_feed_forward": (0, "feed-forward blocks are read whole; 0 gives the same results"),
+    "is_decoder": (False, "decoders are not supported; only encoders (is_decoder false) are"),
+    "add_cross_attention": (False, "cross-attention is not supported; only encoders without it are"),
+    "position_embedding_type": ("absolute", "transformers 5 supports only absolute positions"),
+    "chunk_size_feed_forward": (0, "chunked feed-forward is not supported; 0 gives the same results"),
 }
 
 
@@ -49,7 +49,9 @@ def _positions(config: Config, *, roberta: bool) -> int:
     """How long a text may be. RoBERTa counts from behind the padding token's number."""
     padding = config.get("pad_token_id")
     if roberta and padding is not None and padding < 0:
-        raise UnusableConfigError("pad_token_id", "positions are counted from behind it: a number from 0 on is needed")
+        raise UnusableConfigError(
+            "pad_token_id", "positions are counted from it: it must be a whole number of at least 0"
+        )
     before = (2 if padding is None else padding + 1) if roberta else 0
     positions: int = config["max_position_embeddings"] - before
     if positions < 1:

@@ -98,6 +98,6 @@ DISTILBERT = Family(
     neurons_key="hidden_dim",
     padding=text_padding,
     refused={
-        "chunk_size_feed_forward": (0, "feed-forward blocks are read whole; 0 gives the same results"),
+        "chunk_size_feed_forward": (0, "chunked feed-forward is not supported; 0 gives the same results"),
     },
 )

@@ -33,11 +33,11 @@ def _types(config: Config) -> tuple[str, ...]:
     """Of each layer, as the class reads them: by name, or every so many a global one."""
     layers, said = config["num_hidden_layers"], config.get("layer_types")
     if layers > MAX_LAYERS:
-        raise UnusableConfigError("num_hidden_layers", f"at most {MAX_LAYERS} layers are read")
+        raise UnusableConfigError("num_hidden_layers", f"at most {MAX_LAYERS} layers are supported")
     if said is None:
         return tuple(LOCAL if layer % config["global_attn_every_n_layers"] else GLOBAL for layer in range(layers))
     if len(said) != layers:
-        raise UnusableConfigError("layer_types", f"as many as num_hidden_layers are needed, {layers}")
+        raise UnusableConfigError("layer_types", f"must have as many entries as num_hidden_layers, {layers}")
     return tuple(said)
 
 
@@ -47,13 +47,13 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     head_dim = head_width(hidden, heads, "num_attention_heads")
     if head_dim % 2:
         raise UnusableConfigError(
-            "num_attention_heads", f"heads are {head_dim} wide, and rotary positions need an even width"
+            "num_attention_heads", f"heads are {head_dim} wide, but rotary positions require an even width"
         )
     padding = config.get("pad_token_id", PADDING)
     if padding is not None and padding >= config["vocab_size"]:
-        raise UnusableConfigError("pad_token_id", f"{padding} is no token of a vocabulary of {config['vocab_size']}")
+        raise UnusableConfigError("pad_token_id", f"{padding} is not a token of a vocabulary of {config['vocab_size']}")
     if config["local_attention"] < 2:
-        raise UnusableConfigError("local_attention", "a window of 2 tokens at least is needed")
+        raise UnusableConfigError("local_attention", "must be a window of at least 2 tokens")
     length, types = tokens(architecture, config["max_position_embeddings"]), _types(config)
     attention, feed_forward = [], []
     for number in range(config["num_hidden_layers"]):
@@ -213,7 +213,7 @@ MODERNBERT = Family(
         "cls_token_id": TOKEN,
         "position_embedding_type": SHORT,
     },
-    refused={"head_dim": (None, "heads are as wide as hidden_size and num_attention_heads say; leave it out")},
+    refused={"head_dim": (None, "the head width follows from hidden_size and num_attention_heads; leave this out")},
     required_files=("config.json", VOCABULARIES),
     optional_files=OTHER_FILES,
     other_tensors=_other_tensors,

@@ -37,10 +37,11 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
         raise UnusableConfigError("max_position_embeddings", "it leaves no position for a token")
     if full["relative_attention_num_buckets"] < BUCKETS:
         raise UnusableConfigError(
-            "relative_attention_num_buckets", f"{BUCKETS} are looked up, whatever is said here: it must be as many"
+            "relative_attention_num_buckets",
+            f"must be at least {BUCKETS}, because the class always looks up {BUCKETS} buckets",
         )
     if full["vocab_size"] < FIRST_POSITION_OF_MPNET:
-        raise UnusableConfigError("vocab_size", "the class takes the second word for the padding token")
+        raise UnusableConfigError("vocab_size", "is too small: the class always uses the second token as padding")
     sizes = EncoderSizes(
         layers=full["num_hidden_layers"],
         hidden=hidden,

@@ -31,7 +31,7 @@ def _names(prefix: str) -> EncoderNames:
 def _patches(config: Config) -> int:
     for key in ("image_size", "patch_size"):
         if not isinstance(config[key], int):
-            raise UnusableConfigError(key, "one number is needed: the class reads squares")
+            raise UnusableConfigError(key, "must be one number: the class reads square images")
     if config["patch_size"] > config["image_size"]:
         raise UnusableConfigError("patch_size", "a patch is larger than the image")
     side: int = config["image_size"] // config["patch_size"]

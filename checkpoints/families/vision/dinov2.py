@@ -38,7 +38,7 @@ def _patches(config: Config, most: int | None = None) -> int:
     for key, square in (("image_size", height == width), ("patch_size", rows == columns)):
         if not square:
             raise UnusableConfigError(
-                key, "positions are stretched as a square: one number is needed, or two that are equal"
+                key, "must be one number, or two equal ones: positions are interpolated as a square"
             )
     side = height if most is None else min(height, most)
     if rows > side:
@@ -80,7 +80,7 @@ def _check_stages(config: Config, layers: int) -> None:
     known |= {"out_features": known["stage_names"][-1:], "out_indices": [layers]}
     for key, own in known.items():
         if config.get(key) not in (None, own):
-            raise UnusableConfigError(key, f"a backbone's stages are not read: leave it out, or let it say {own[-1:]}")
+            raise UnusableConfigError(key, f"backbone stages are not used: leave this out, or set it to {own[-1:]}")
 
 
 def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
@@ -152,7 +152,7 @@ DINOV2 = Family(
     refused={
         "use_swiglu_ffn": (
             False,
-            "gated feed-forward blocks, as DINOv2-giant has them, are not supported; the smaller DINOv2 have plain ones",
+            "gated feed-forward blocks, as in DINOv2-giant, are not supported; the smaller DINOv2 models are",
         ),
     },
     needs="5.18",

@@ -19,7 +19,7 @@ def all_of(services: Services, job_id: str) -> Sequence[JobStep]:
         find_job(session, services, job_id)
         steps = jobs.steps(session, services.tenant, job_id)
     if any(step.expired for step in steps):
-        detail = "The checkpoints of this job were kept for their time and are gone; its metrics are still there."
+        detail = "The checkpoints of this job have expired and were removed; its metrics are still available."
         raise SecateurError(ErrorCode.EXPIRED, detail)
     return [step for step in steps if step.downloadable]
 
@@ -38,9 +38,9 @@ def one(services: Services, job_id: str, step: int) -> JobStep:
         if row.step == step:
             return row
     steps = ", ".join(str(row.step) for row in rows) or "none yet"
-    hint = " Step 0 is the model as it came, which is not kept again." if step == 0 else ""
+    hint = " Step 0 is the original model, which is not stored a second time." if step == 0 else ""
     raise SecateurError(
-        ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no checkpoint of step {step}; there are: {steps}.{hint}"
+        ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no checkpoint of step {step}; available steps: {steps}.{hint}"
     )
 
 
@@ -51,7 +51,7 @@ def file_of(services: Services, job_id: str, step: int, name: str) -> JobStepFil
         if file.name == name:
             return file
     names = ", ".join(file.name for file in row.files)
-    raise SecateurError(ErrorCode.NOT_FOUND, f"Step {step} of {job_id} has no file {name!r}; it has {names}.")
+    raise SecateurError(ErrorCode.NOT_FOUND, f"Step {step} of {job_id} has no file {name!r}; its files are {names}.")
 
 
 def report_of(services: Services, job_id: str) -> JobStepFile:
@@ -61,5 +61,5 @@ def report_of(services: Services, job_id: str) -> JobStepFile:
             if file.name == REPORT:
                 return file
     raise SecateurError(
-        ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no report yet; the first comes with its first step."
+        ErrorCode.NO_CHECKPOINT, f"Job {job_id} has no report yet; it is available after the first step."
     )

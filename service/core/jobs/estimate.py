@@ -24,13 +24,13 @@ from store.jobs.job_costs import RecentJobCosts
 
 _NOT_PASSES = (Phase.STARTING, Phase.PREPARING, Phase.PACKAGING)
 _LATENCY = (
-    "The target is a latency, which the worker measures: sizes are given for the same share of the FLOPs, and the job may have "
-    "to remove more."
+    "The target is a latency, which only the worker can measure: the sizes are those for the same share of FLOPs, "
+    "and the job may have to remove more."
 )
 
 _BOUND = (
-    "The target is a bound on the drop: step 1 is the smallest model that this spec can make, and the result lies between it and "
-    "the original."
+    "The target is a bound on the drop: step 1 is the smallest model possible with this spec, and the result will be "
+    "between it and the original."
 )
 
 
@@ -38,7 +38,10 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     """What the job comes to. Reads what finished jobs took; writes nothing. Raises INVALID_REQUEST for a model of the hub."""
     known = accepted.model.known
     if known is None:
-        detail = "A model of the hub is not known before a worker has fetched it. Upload it to have an estimate."
+        detail = (
+            "No estimate is possible for a model on the hub before a worker has fetched it. Upload the model to get "
+            "an estimate."
+        )
         item = ErrorItem(pointer="/model/type", code=ErrorCode.INVALID_REQUEST, detail="not known yet")
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
     request, layout, shape = accepted.request, known.layout, known.shape
@@ -101,7 +104,7 @@ def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase
 
 def _reason(family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None) -> str | None:
     if observed is None:
-        return f"No job of family {family} has finished here yet; time and memory are known once one has."
+        return f"No job of family {family} has finished here yet; time and memory can be estimated once one has."
     if samples is None:
-        return "The dataset is fetched by the worker, and how many samples it has is not known here."
+        return "The worker fetches the dataset, so its number of samples is not known yet."
     return None

@@ -113,10 +113,10 @@ def log_of(services: Services, job_id: str, attempt: int | None, offset: int | N
         attempts = logs.attempts(session, services.tenant, job_id)
         kept = resources.logs_expire_at(job, services.settings)
         if not attempts and kept is not None and kept < moment(session):
-            raise SecateurError(ErrorCode.EXPIRED, "The log of this job was kept for its time and is gone.")
+            raise SecateurError(ErrorCode.EXPIRED, "The log of this job has expired and was removed.")
         if attempt is not None and attempt not in attempts:
             raise SecateurError(
-                ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; there are {list(attempts)}."
+                ErrorCode.NOT_FOUND, f"Attempt {attempt} of the job has no log; attempts with a log: {list(attempts)}."
             )
         chosen = attempt or (attempts[-1] if attempts else 1)
         if offset is None:
@@ -129,7 +129,7 @@ def delete(services: Services, job_id: str) -> None:
     with services.database.write() as session:
         state = find_job(session, services, job_id).state
         if not deletion.delete_job(session, services.tenant, job_id):
-            detail = f"The job is {state.value}. Cancel it or wait for its end, then delete."
+            detail = f"The job is {state.value}. Cancel it or wait until it ends, then delete it."
             raise SecateurError(ErrorCode.CONFLICT, detail)
         services.note(session, AuditAction.DELETE_JOB, job_id)
 
@@ -140,14 +140,14 @@ def find_job(session: Session, services: Services, job_id: str) -> Job:
     if job is None:
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")
     if job.deleted_at is not None:
-        detail = f"Job {job_id} was deleted, by its owner or because its time after its end was over."
+        detail = f"Job {job_id} was deleted, by its owner or because its retention time ended."
         raise SecateurError(ErrorCode.DELETED, detail)
     return job
 
 
 def _require_events(job: Job) -> None:
     if job.events_gone_at is not None:
-        raise SecateurError(ErrorCode.EXPIRED, "The events of this job were kept for their time and are gone.")
+        raise SecateurError(ErrorCode.EXPIRED, "The events of this job have expired and were removed.")
 
 
 def submitted(session: Session, services: Services, job: Job) -> JobResource:

@@ -97,9 +97,11 @@ def ready_upload(services: Services, kind: UploadKind, upload_id: str) -> Upload
         item = ErrorItem(
             pointer=pointer, code=ErrorCode.UPLOAD_INCOMPLETE, detail=f"the {kind} is {upload.state.value}"
         )
-        detail = f"{upload_id} is not ready. Upload all its files and POST /v1/{kind}s/{upload_id}/complete first."
+        detail = f"{upload_id} is not ready. Upload all its files, then call POST /v1/{kind}s/{upload_id}/complete."
         if upload.state is UploadState.CHECKING:
-            detail = f"{upload_id} is being checked. Submit the job once GET /v1/{kind}s/{upload_id} says `ready`."
+            detail = (
+                f"{upload_id} is still being checked. Submit the job when GET /v1/{kind}s/{upload_id} says `ready`."
+            )
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, (item,))
     _require_stored(services, upload, pointer)
     return upload
@@ -112,7 +114,7 @@ def _require_stored(services: Services, upload: Upload, pointer: str) -> None:
     except SecateurError:
         return
     if gone:
-        raise lost_files.lost(gone, f"Else delete {upload.id} and upload it again.", pointer)
+        raise lost_files.lost(gone, f"Otherwise delete {upload.id} and upload it again.", pointer)
 
 
 def _step(services: Services, reference: StepModel) -> ModelSource:
@@ -126,10 +128,10 @@ def _step(services: Services, reference: StepModel) -> ModelSource:
     step = next((row for row in steps if row.step == reference.step and row.downloadable), None)
     if step is None:
         there = ", ".join(str(row.step) for row in steps if row.downloadable) or "none yet"
-        detail = f"Job {reference.job} has no checkpoint of step {reference.step}; there are: {there}."
+        detail = f"Job {reference.job} has no checkpoint of step {reference.step}; available steps: {there}."
         raise _refused(ErrorCode.NO_CHECKPOINT, "/model/step", detail)
     if step.expired:
-        detail = "The checkpoints of that job were kept for their time and are gone. Run the job again."
+        detail = "The checkpoints of that job have expired and were removed. Run the job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail)
     return ModelSource(_described(services, step), _step_lineage(step), step=reference)
 
@@ -145,8 +147,8 @@ def _described(services: Services, step: JobStep) -> KnownModel:
             steps = jobs.steps(session, services.tenant, step.job_id)
         if any(row.step == step.step and not row.expired for row in steps):
             gone = services.artifacts.damaged({file.key: file.size for file in files})
-            raise lost_files.lost(gone, "Else run that job again.", "/model/step") from None
-        detail = "The checkpoint's files are being removed, their time is over. Run that job again."
+            raise lost_files.lost(gone, "Otherwise run that job again.", "/model/step") from None
+        detail = "The checkpoint has expired and its files are being removed. Run that job again."
         raise _refused(ErrorCode.EXPIRED, "/model/step", detail) from None
     return KnownModel(resources.model_description(checkpoint), _weight_bytes(sizes))
 
@@ -158,7 +160,7 @@ def _step_lineage(step: JobStep) -> dict[str, str]:
 
 def _bucket(services: Services, reference: BucketModel) -> ModelSource:
     folder = BucketFolder(parse_buckets(services.settings.model_buckets), reference)
-    require_weights(folder.sizes, f"The folder {reference.prefix} of the bucket {reference.bucket}")
+    require_weights(folder.sizes, f"The folder {reference.prefix} of bucket {reference.bucket}")
     folder = folder.narrowed(checkpoint_names(folder.sizes))
     check_sizes(folder.sizes, services.settings.max_file_bytes, services.settings.max_model_bytes)
     lineage = {"model": f"s3:{reference.bucket}/{reference.prefix}", "model_state": folder.state}

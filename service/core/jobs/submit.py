@@ -84,7 +84,7 @@ def hold(session: Session, services: Services, accepted: Accepted) -> None:
     """Its inputs stay until this transaction ends. Raises EXPIRED where they have not."""
     held = uploads.hold_ready(session, services.tenant, accepted.inputs)
     if not (held and accepted.model.hold(session, services.tenant)):
-        raise SecateurError(ErrorCode.EXPIRED, "An input of the job has expired just now. Upload it again.")
+        raise SecateurError(ErrorCode.EXPIRED, "An input of the job has just expired. Upload it again.")
 
 
 def create(session: Session, services: Services, accepted: Accepted, sweep: tuple[str, int] | None = None) -> Job:

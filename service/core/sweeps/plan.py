@@ -41,16 +41,17 @@ class Spec:
 def plan(request: SweepRequest) -> tuple[Spec, ...]:
     """The jobs, none of them checked by itself. Raises INVALID_REQUEST where the sweep is none, or too large."""
     if request.specs and (request.grid or request.methods):
-        raise _refused(
-            ("specs",), "specs are one by one what methods and grid are together: give specs, or the other two"
-        )
+        raise _refused(("specs",), "specs is an alternative to methods and grid: give either specs or the other two")
     if not (request.specs or request.grid or request.methods):
         raise _refused((), "a sweep needs methods, a grid or specs")
     foreign: list[tuple[str | int, ...]] = [("base", name) for name in _OF_THE_SWEEP if name in request.base]
     foreign += [("specs", i, name) for i, each in enumerate(request.specs) for name in _OF_THE_SWEEP if name in each]
     foreign += [("grid", path) for path in request.grid if path.split(".")[0] in _OF_THE_SWEEP]
     if foreign:
-        raise _refused(foreign[0], "all jobs of a sweep have its model and its dataset; name them once, beside base")
+        raise _refused(
+            foreign[0],
+            "all jobs of a sweep use the same model and dataset; set them at the top level, not in base, specs or grid",
+        )
     common = {name: getattr(request, name).model_dump(mode="json", exclude_unset=True) for name in _OF_THE_SWEEP}
     return tuple(_specs(request, common))
 
@@ -99,7 +100,7 @@ def raise_all(errors: Iterable[ErrorItem]) -> None:
 def same_as(first: Spec, again: Spec, request: SweepRequest) -> ErrorItem:
     """That two jobs would do the same."""
     place, _ = _place((), again, request)
-    detail = f"{again.label} asks for the same as {first.label}; leave one of them out"
+    detail = f"{again.label} is identical to {first.label}; remove one of them"
     return ErrorItem(pointer=json_pointer(place), code=ErrorCode.INVALID_REQUEST, detail=detail)
 
 
@@ -115,16 +116,18 @@ def _specs(request: SweepRequest, common: Mapping[str, Any]) -> Iterator[Spec]:
         above = [other for other, its in paths.items() if other != path and parts[: len(its)] == its]
         if above or not all(parts):
             detail = (
-                f"{above[0]} has it already" if above else "a path of a field is needed, such as pruning.granularity"
+                f"already set by {above[0]}" if above else "must be the path of a field, such as pruning.granularity"
             )
             raise _refused(("grid", path), detail)
         texts = [json.dumps(value, sort_keys=True) for value in request.grid[path]]
         for index, text in enumerate(texts):
             if text in texts[:index]:
-                raise _refused(("grid", path, index), "it stands there twice, and two jobs would do the same")
+                raise _refused(("grid", path, index), "duplicate value: two jobs would be identical")
     methods = METHODS[request.methods] if request.methods else (("", {}),)
     if (jobs := len(methods) * math.prod(map(len, request.grid.values()))) > MOST_JOBS:
-        raise _refused(("grid",) if request.grid else ("methods",), f"that makes {jobs} jobs; {MOST_JOBS} are the most")
+        raise _refused(
+            ("grid",) if request.grid else ("methods",), f"this makes {jobs} jobs; the maximum is {MOST_JOBS}"
+        )
     places = itertools.product(*(range(len(values)) for values in request.grid.values()))
     names = _short_names(request.grid)
     for (method, pruning), chosen in itertools.product(methods, list(places)):

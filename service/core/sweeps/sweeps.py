@@ -57,7 +57,7 @@ def delete(services: Services, sweep_id: str) -> None:
     with services.database.write() as session:
         _find(session, services, sweep_id)
         if not sweeps.remove(session, services.tenant, sweep_id):
-            detail = "A job of the sweep has not ended. Cancel the sweep or wait for its end, then delete."
+            detail = "A job of this sweep has not ended. Cancel the sweep or wait until it ends, then delete it."
             raise SecateurError(ErrorCode.CONFLICT, detail)
         services.note(session, AuditAction.DELETE_SWEEP, sweep_id)
 
@@ -68,7 +68,7 @@ def _steer(
     with services.database.write() as session:
         sweep = _find(session, services, sweep_id)
         if not move(session, services.tenant, sweep_id):
-            raise SecateurError(ErrorCode.CONFLICT, f"All jobs of the sweep have ended; it cannot be {wish}.")
+            raise SecateurError(ErrorCode.CONFLICT, f"All jobs of this sweep have ended; it cannot be {wish}.")
         services.note(session, action, sweep_id)
         return detail(session, services, sweep)
 

@@ -76,7 +76,7 @@ def request_check(services: Services, upload_id: str, columns: Columns) -> Uploa
         if checks.request(session, services.tenant, upload_id, columns):
             services.note(session, AuditAction.COMPLETE_DATASET, upload_id)
         elif checks.columns_of(session, services.tenant, upload_id) not in (None, columns):
-            detail = f"{upload_id} is being checked with other columns. Wait until it is not `checking` any more."
+            detail = f"{upload_id} is being checked with other columns. Wait until its state is no longer `checking`."
             raise SecateurError(ErrorCode.CONFLICT, detail)
     return core.get(services, "dataset", upload_id)
 
@@ -122,7 +122,7 @@ def _unchanged(upload_id: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         detail = (
-            f"Files of {upload_id} were sent again or removed while it was checked, or the artifact store has lost them. "
-            "Complete it once all are there; what was lost has to be sent again."
+            f"Files of {upload_id} were sent again or removed during the check, or the artifact store lost them. Send "
+            "the missing files, then call complete again."
         )
         raise SecateurError(ErrorCode.CONFLICT, detail) from None

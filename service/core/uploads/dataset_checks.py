@@ -27,8 +27,8 @@ def check_split_names(splits: Splits) -> None:
         first = roles.setdefault(split_called(getattr(splits, role)), role)
         if first != role:
             detail = (
-                f"{first} and {role} would both be the split {getattr(splits, role)!r}, and the scores would mean nothing. "
-                "Leave one out: a role without a split is held out of train."
+                f"{first} and {role} would both use the split {getattr(splits, role)!r}, so the scores would be "
+                "meaningless. Leave one out: a role without a split is held out of train."
             )
             raise _wrong(f"/dataset/splits/{role}", ErrorCode.INVALID_REQUEST, detail)
 
@@ -129,7 +129,7 @@ def _named_splits(splits: Splits, contents: DatasetContents) -> dict[Split, str]
     for role in Split:
         split = getattr(splits, role.value)
         if role.value in splits.model_fields_set and not {split, split_called(split)} & set(contents.rows):
-            detail = f"The dataset has no split {split!r} for {role.value}; it has {', '.join(contents.rows)}."
+            detail = f"The dataset has no split {split!r} for {role.value}; its splits are {', '.join(contents.rows)}."
             raise _wrong(f"/dataset/splits/{role.value}", ErrorCode.DATASET_SCHEMA, detail)
     try:
         return name_splits(list(contents.rows), splits)
@@ -142,7 +142,7 @@ def _find_columns(request: UploadedDataset, contents: DatasetContents, model: Mo
     for field in ("input", "input_pair", "label", "group"):
         column = getattr(request.columns, field)
         if column is not None and column not in contents.columns:
-            detail = f"The dataset has no column {column!r}; it has {', '.join(contents.columns)}."
+            detail = f"The dataset has no column {column!r}; its columns are {', '.join(contents.columns)}."
             raise _wrong(f"/dataset/columns/{field}", ErrorCode.DATASET_SCHEMA, detail)
     try:
         unlike = Unlike(contents.differing, contents.lacking)
@@ -162,7 +162,7 @@ def _labels_by_split(
     """
     column = found.label or ""
     if contents.kinds.get(column) in (ColumnKind.OTHER, ColumnKind.ANSWERS):
-        detail = f"Column {column!r} holds neither texts nor whole numbers, which labels are."
+        detail = f"Column {column!r} contains neither texts nor whole numbers, so it cannot contain labels."
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     known = contents.label_columns.get(column)
     if known is None:
@@ -182,7 +182,9 @@ def _check_answers(contents: DatasetContents, found: FoundColumns, named: Mappin
         return  # Of another column's texts the worker tells.
     for split in named.values():
         if split in known.unusable:
-            detail = f"Column {found.label!r} cannot be the answers in {found.pair!r}: {known.unusable[split]}."
+            detail = (
+                f"Column {found.label!r} cannot be used as the answers for {found.pair!r}: {known.unusable[split]}."
+            )
             raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
 
 
@@ -191,16 +193,16 @@ def _check_texts(contents: DatasetContents, model: ModelLayout, found: FoundColu
     inspected = found.label == contents.label_column
     if inspected and not contents.labels:
         detail = (
-            f"Column {contents.label_column!r} holds texts of all kinds and not the names of labels, which the checkpoint "
-            "gives. Name the label column in `columns.label`."
+            f"Column {contents.label_column!r} contains free text, not label names, but the checkpoint predicts "
+            "labels. Name the label column in `columns.label`."
         )
         raise _wrong("/dataset/columns/label", ErrorCode.DATASET_SCHEMA, detail)
     # The other way round is fine: one label a row is a list of one.
     several = contents.kinds.get(found.label or "") in SEVERAL
     if (contents.multi_label if inspected else several) and model.head is Head.CLASSIFICATION and not model.multi_label:
         detail = (
-            "The dataset has several labels a row, the checkpoint gives one. Use a checkpoint whose config.json says "
-            '"problem_type": "multi_label_classification".'
+            "The dataset has several labels per row, but the checkpoint predicts one. Use a checkpoint whose "
+            'config.json has "problem_type": "multi_label_classification".'
         )
         raise _wrong("/dataset", ErrorCode.LABELS_MISMATCH, detail)
 
@@ -238,8 +240,9 @@ def _check_labels(
         )
         of_column = "" if inspected else f" in column {found.label!r}"
         detail = (
-            f"{len(unknown)} labels of the dataset{of_column} are not the checkpoint's: {_listed(unknown[:10])}. Labels are "
-            f"matched by name with id2label. The dataset has {_listed(labels)}; the checkpoint has {_listed(model.labels)}."
+            f"{len(unknown)} labels of the dataset{of_column} are unknown to the checkpoint: {_listed(unknown[:10])}. "
+            f"Labels are matched by name with id2label. The dataset has {_listed(labels)}; the checkpoint has "
+            f"{_listed(model.labels)}."
         )
         raise SecateurError(ErrorCode.LABELS_MISMATCH, detail, items)
 

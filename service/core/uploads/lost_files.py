@@ -23,6 +23,6 @@ def lost(keys: list[str], remedy: str, pointer: str = "") -> SecateurError:
     """ARTIFACT_LOST. `remedy`: what the caller can do; `pointer`: what in the request named them."""
     names = [PurePosixPath(key).name for key in sorted(keys)]
     listed = ", ".join(names[:NAMED]) + (" and more" if len(names) > NAMED else "")
-    detail = f"The artifact store has lost or damaged {listed}. The server's operator may have a backup. {remedy}"
+    detail = f"Lost or damaged in the artifact store: {listed}. The operator may have a backup. {remedy}"
     items = (ErrorItem(pointer=pointer, code=ErrorCode.ARTIFACT_LOST, detail=f"{len(names)} files"),) if pointer else ()
     return SecateurError(ErrorCode.ARTIFACT_LOST, detail, items)

@@ -51,7 +51,7 @@ def create(services: Services, kind: UploadKind, upload_id: str, name: str, size
     """Begin to send a declared file in pieces. Raises what `uploads.expected` does, and CHECKSUM_MISMATCH for another size."""
     declared = uploads.expected(services, kind, upload_id, name)
     if size != declared.size:
-        detail = f"Upload-Length is {size}, {declared.size} bytes were declared for {name}; send the declared file."
+        detail = f"Upload-Length is {size}, but {declared.size} bytes were declared for {name}; send the declared file."
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
     with services.database.write() as session:
         row = resumable.create(session, services.tenant, upload_id, name, size)
@@ -72,7 +72,7 @@ def get(services: Services, resumable_id: str) -> ResumableUpload:
         row = resumable.get(session, services.tenant, resumable_id)
     if row is None:
         raise SecateurError(
-            ErrorCode.NOT_FOUND, f"There is no upload {resumable_id}; it was completed, ended or expired."
+            ErrorCode.NOT_FOUND, f"There is no upload {resumable_id}; it was completed, cancelled or has expired."
         )
     return row
 
@@ -270,8 +270,8 @@ class _Request:
         if self.body.too_long:
             raise _too_much(self.row)
         if self.digest is not None and self.digest.running.digest() != self.digest.wanted:
-            why = "it broke off" if self.body.broken else "its bytes have another checksum"
-            raise SecateurError(ErrorCode.PIECE_CHECKSUM_MISMATCH, f"The piece was dropped: {why}. Send it again.")
+            why = "the connection broke off" if self.body.broken else "its checksum does not match"
+            raise SecateurError(ErrorCode.PIECE_CHECKSUM_MISMATCH, f"The chunk was discarded: {why}. Send it again.")
 
     async def _complete(self) -> None:
         """Keep the file as one that came at once. Its last piece counts only then: what fails can be tried again."""
@@ -281,7 +281,7 @@ class _Request:
             await uploads.keep(self.services, kind_of(self.row), self.row.upload_id, self.declared, self._joined(keys))
         except _PieceGoneError:
             if recorded and await self.services.in_thread(self._recorded) == recorded:
-                raise lost_files.lost([self.row.name], "Else begin to send the file again.") from None
+                raise lost_files.lost([self.row.name], "Otherwise start the upload of the file again.") from None
             raise _moved_on(self.row) from None
         await self.services.in_thread(self._finish)
         await self.services.in_thread(self.services.artifacts.delete, *keys)
@@ -340,7 +340,7 @@ def _begin(services: Services, row: ResumableUpload, offset: int) -> int:
         epoch = resumable.begin(session, services.tenant, row.id, offset)
     if epoch is None:
         now = get(services, row.id).offset
-        detail = f"{now} bytes of {row.name} are kept, and Upload-Offset is {offset}. Go on at {now}."
+        detail = f"{now} bytes of {row.name} are stored, but Upload-Offset is {offset}. Continue at {now}."
         raise SecateurError(ErrorCode.UPLOAD_OFFSET, detail)
     return epoch
 
@@ -364,15 +364,19 @@ def _checksum(header: str | None) -> _Digest | None:
     except (binascii.Error, ValueError):
         wanted = b""
     if name not in ALGORITHMS or len(wanted) != hashlib.new(name).digest_size:
-        detail = f"Upload-Checksum is an algorithm ({', '.join(ALGORITHMS)}), a space, and the checksum in base64."
+        detail = f"Upload-Checksum must be an algorithm ({', '.join(ALGORITHMS)}), a space, and the checksum in base64."
         item = ErrorItem.at("header", "upload-checksum", code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
     return _Digest(hashlib.new(name), wanted)
 
 
 def _too_much(row: ResumableUpload) -> SecateurError:
-    return SecateurError(ErrorCode.REQUEST_TOO_LARGE, f"{row.name} has {row.size} bytes, and more were sent.")
+    return SecateurError(
+        ErrorCode.REQUEST_TOO_LARGE, f"{row.name} was declared with {row.size} bytes, but more were sent."
+    )
 
 
 def _moved_on(row: ResumableUpload) -> SecateurError:
-    return SecateurError(ErrorCode.UPLOAD_OFFSET, f"Another request goes on with {row.name}; ask where it stands.")
+    return SecateurError(
+        ErrorCode.UPLOAD_OFFSET, f"Another request is sending {row.name}; send HEAD to get the current offset."
+    )

@@ -35,13 +35,13 @@ def declare(
     sent."""
     settings = services.settings
     if len(request.files) > settings.max_files:
-        detail = f"{len(request.files)} files are declared; {settings.max_files} are allowed."
+        detail = f"{len(request.files)} files are declared; the maximum is {settings.max_files}."
         item = ErrorItem.at("files", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
         raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     left_out = [file.name for file in request.files if kind == "model" and not is_of_checkpoint(file.name)]
     for index, file in enumerate(request.files):
         if file.size > settings.max_file_bytes and file.name not in left_out:
-            detail = f"{file.name} has {file.size} bytes; {settings.max_file_bytes} are allowed a file."
+            detail = f"{file.name} has {file.size} bytes; the maximum per file is {settings.max_file_bytes}."
             item = ErrorItem(pointer=f"/files/{index}/size", code=ErrorCode.REQUEST_TOO_LARGE, detail=detail)
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail, (item,))
     try:
@@ -94,7 +94,8 @@ async def receive(
     declared = await services.in_thread(expected, services, kind, upload_id, name)
     if content_length is not None and content_length != declared.size:
         detail = (
-            f"{content_length} bytes are announced, {declared.size} were declared for {name}; send the declared file."
+            f"Content-Length is {content_length}, but {declared.size} bytes were declared for {name}; send the "
+            "declared file."
         )
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
     return await keep(services, kind, upload_id, declared, body)
@@ -133,7 +134,7 @@ def discard(services: Services, kind: UploadKind, upload_id: str) -> None:
         else:
             gone = uploads.discard(session, services.tenant, kind, upload_id)
         if not gone:
-            raise SecateurError(ErrorCode.CONFLICT, f"{upload_id} has changed just now. Look at it and try again.")
+            raise SecateurError(ErrorCode.CONFLICT, f"{upload_id} has just changed. Fetch it and try again.")
         services.note(session, _DISCARDED[kind], upload_id)
     if upload.state is not UploadState.READY:
         below = {found.key for found in services.artifacts.list(uploads.artifact_prefix(upload_id))}
@@ -145,11 +146,14 @@ def require_open(upload: Upload) -> None:
     require_kept(upload)
     if upload.state is UploadState.CHECKING:
         detail = (
-            f"{upload.id} is being checked and cannot change. Wait until it is not `checking` any more, or delete it."
+            f"{upload.id} is being checked and cannot be changed. Wait until its state is no longer `checking`, "
+            "or delete it."
         )
         raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
     if upload.state is not UploadState.OPEN:
-        raise SecateurError(ErrorCode.UPLOAD_CLOSED, f"{upload.id} is complete and cannot change. Start a new upload.")
+        raise SecateurError(
+            ErrorCode.UPLOAD_CLOSED, f"{upload.id} is complete and cannot be changed. Start a new upload."
+        )
 
 
 def require_kept(upload: Upload, pointer: str = "") -> None:
@@ -158,7 +162,7 @@ def require_kept(upload: Upload, pointer: str = "") -> None:
         item = ErrorItem(pointer=pointer, code=ErrorCode.DELETED, detail="deleted")
         raise SecateurError(ErrorCode.DELETED, f"{upload.id} was deleted. Upload it again.", (item,))
     if upload.state is UploadState.EXPIRED:
-        detail = f"{upload.id} was kept for its time and its files are gone. Upload it again."
+        detail = f"{upload.id} has expired and its files were removed. Upload it again."
         raise SecateurError(
             ErrorCode.EXPIRED, detail, (ErrorItem(pointer=pointer, code=ErrorCode.EXPIRED, detail="expired"),)
         )
@@ -170,7 +174,8 @@ def require_all_files(upload: Upload) -> None:
     if missing:
         items = tuple(ErrorItem.at(name, code=ErrorCode.UPLOAD_INCOMPLETE, detail="not uploaded") for name in missing)
         detail = (
-            f"{len(missing)} of {len(upload.files)} files have not come: {', '.join(missing[:10])}. Send them first."
+            f"{len(missing)} of {len(upload.files)} files have not been uploaded: {', '.join(missing[:10])}. Send "
+            "them first."
         )
         raise SecateurError(ErrorCode.UPLOAD_INCOMPLETE, detail, items)
 
@@ -183,11 +188,16 @@ def expected(services: Services, kind: UploadKind, upload_id: str, name: str) ->
         if file.name == name:
             return file
     if name in (upload.left_out or ()):
-        detail = f"{name} is not needed and not stored, as the warnings of {upload_id} say. Send the files that it lists alone."
+        detail = (
+            f"{name} is not needed and not stored, see the warnings of {upload_id}. Send only the files that it lists."
+        )
         raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
     declared = ", ".join(file.name for file in upload.files[:10])
     more = f" and {len(upload.files) - 10} more" if len(upload.files) > 10 else ""
-    detail = f"{name!r} was not declared for {upload_id}; declared were: {declared}{more}. Declare all files at once."
+    detail = (
+        f"{name!r} was not declared for {upload_id}. Declared files: {declared}{more}. Declare all files when you "
+        "create the upload."
+    )
     raise SecateurError(ErrorCode.FILE_UNEXPECTED, detail)
 
 
@@ -233,7 +243,7 @@ def _record(services: Services, kind: UploadKind, upload_id: str, name: str, key
     with services.database.write() as session:
         replaced = uploads.recorded_key(session, services.tenant, upload_id, name)
         if not uploads.record_file(session, services.tenant, upload_id, name, key):
-            detail = f"{upload_id} was completed or given up while {name} came. Start a new upload."
+            detail = f"{upload_id} was completed or deleted while {name} was being sent. Start a new upload."
             raise SecateurError(ErrorCode.UPLOAD_CLOSED, detail)
         services.note(session, _RECEIVED[kind], upload_id)
     return replaced

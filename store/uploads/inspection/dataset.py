@@ -87,7 +87,7 @@ class _Left:
 
     def require_rows(self, count: int) -> None:
         if count > self.rows:
-            raise schema_error(f"it has {count} rows in all; {self._most[0]} are read")
+            raise schema_error(f"it has {count} rows in all; the maximum is {self._most[0]}")
 
     def take(self, rows: int, unpacked: int) -> None:
         self.rows -= rows
@@ -95,7 +95,7 @@ class _Left:
         if self.rows < 0:
             raise schema_error(f"it has more than {self._most[0]} rows in all")
         if self.unpacked < 0:
-            raise schema_error(f"its rows unpack to more than {self._most[1]} bytes")
+            raise schema_error(f"its rows have more than {self._most[1]} bytes uncompressed")
 
 
 def inspect(
@@ -110,7 +110,7 @@ def inspect(
     total = sum(file.metadata.num_rows for _, file in files)
     if total == 0:
         raise SecateurError(
-            ErrorCode.DATASET_EMPTY, "The dataset has no rows. Upload parquet shards with rows in them."
+            ErrorCode.DATASET_EMPTY, "The dataset has no rows. Upload parquet shards that contain rows."
         )
     left = _Left(most_rows, most_bytes)
     left.require_rows(total)
@@ -224,11 +224,11 @@ def _check_claims(name: str, said: pq.FileMetaData) -> None:
         ("row groups", said.num_row_groups, MAX_ROW_GROUPS),
     ):
         if not 0 <= count <= most:
-            raise schema_error(f"{name} says it has {count} {what}; up to {most} are read", name)
+            raise schema_error(f"{name} claims to have {count} {what}; the maximum is {most}", name)
     for index in range(said.num_row_groups):
         unpacked = said.row_group(index).total_byte_size
         if not 0 <= unpacked <= MAX_GROUP_BYTES:
-            detail = f"a row group of {name} has {unpacked} bytes unpacked; up to {MAX_GROUP_BYTES} are read"
+            detail = f"a row group of {name} has {unpacked} bytes uncompressed; the maximum is {MAX_GROUP_BYTES}"
             raise schema_error(detail, name)
 
 
@@ -277,7 +277,7 @@ def _rows(file: pq.ParquetFile, found: FoundColumns, name: str, left: _Left) -> 
 def _unreadable(name: str, error: Exception) -> SecateurError:
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     item = ErrorItem.at(name, code=ErrorCode.DATASET_SCHEMA, detail=reason)
-    return SecateurError(ErrorCode.DATASET_SCHEMA, f"{name} is not a parquet file that can be read: {reason}.", (item,))
+    return SecateurError(ErrorCode.DATASET_SCHEMA, f"{name} cannot be read as a parquet file: {reason}.", (item,))
 
 
 def main() -> int:

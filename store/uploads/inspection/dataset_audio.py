@@ -39,7 +39,10 @@ def read_clip(data: bytes, decode: bool, where: str) -> Clip:
             if trouble := clip_trouble(rate, channels) or frames_trouble(frames, len(data)):
                 raise _undecodable(where, trouble)
             if not 0 < frames <= MAX_SECONDS * rate:
-                raise _undecodable(where, f"its header says {frames} samples; from 1 to an hour of them are read")
+                raise _undecodable(
+                    where,
+                    f"its header gives {frames} samples; only clips of 1 sample to 1 hour are accepted",
+                )
             # Of floats every sample: nothing else can hold a NaN or an infinity, and reading them unpacks nothing.
             whole = decode or sound.subtype in FLOATS
             cancelled = (whole or channels > 1) and _check_samples(sound, where, whole=whole)
@@ -67,7 +70,7 @@ def _check_samples(sound: soundfile.SoundFile, where: str, *, whole: bool) -> bo
         if not whole and separate > 0:
             break
     if got == 0:
-        raise _undecodable(where, "it holds no samples")
+        raise _undecodable(where, "it contains no samples")
     return channels_cancel(mixed, separate)
 
 

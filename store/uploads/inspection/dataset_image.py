@@ -12,13 +12,13 @@ from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 def check_image(data: bytes, decode: bool, where: str) -> None:
     """Read an image's header, and with `decode` its first frame. Raises IMAGE_UNDECODABLE, naming `where` (split, row)."""
     if len(data) > MAX_IMAGE_BYTES:
-        raise _undecodable(where, f"it has {len(data)} bytes; {MAX_IMAGE_BYTES} are read")
+        raise _undecodable(where, f"it has {len(data)} bytes; the maximum is {MAX_IMAGE_BYTES}")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             pixels = image.width * image.height
             if not 0 < pixels <= MAX_PIXELS:
                 raise _undecodable(
-                    where, f"its header says {image.width} × {image.height}; {MAX_PIXELS} pixels are read"
+                    where, f"its header gives {image.width} × {image.height}; the maximum is {MAX_PIXELS} pixels"
                 )
             if decode:
                 image.load()

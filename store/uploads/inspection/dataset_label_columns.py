@@ -175,5 +175,5 @@ class _Sample:
 
     def _needed(self) -> str:
         if self.names is not None:
-            return "not there, or not one of the column's ids"
+            return "missing, or not one of the column's ids"
         return f"not a text of 1 to {MAX_LABEL_LENGTH} characters"

@@ -60,13 +60,13 @@ class Labels:
             self._take_text(dataset_rows.text(value, where))
             return
         if not self.several and value is None:
-            raise schema_error(f"the row {where} has no label", where)
+            raise schema_error(f"row {where} has no label", where)
         found = [self._name(each, where) for each in (value if self.several and value is not None else [value])]
         self._used.update(found)
         if len(self._used) > MAX_LABELS:
             raise schema_error(f"it has more than {MAX_LABELS} different labels", self._column)
         if words is not None and words != len(found):
-            raise schema_error(f"the row {where} has {words} words and {len(found)} labels", where)
+            raise schema_error(f"row {where} has {words} words but {len(found)} labels", where)
 
     def finish(self) -> Names:
         """The names in use: ids in their order, texts sorted; none where the column holds texts and not labels.
@@ -88,7 +88,9 @@ class Labels:
     def _name(self, value: Any, where: str) -> str:
         if self._names is not None:
             if not isinstance(value, int) or not 0 <= value < len(self._names):
-                raise schema_error(f"the label at {where} is {value}, not an id of the {len(self._names)} names", where)
+                raise schema_error(
+                    f"the label at {where} is {value}, which is not an id of the {len(self._names)} names", where
+                )
             value = self._names[value]
         elif isinstance(value, int):
             value = str(value)

@@ -17,10 +17,11 @@ def check_names(names: Iterable[str]) -> None:
         reason = None
         if not name.endswith(SUFFIXES):
             reason = (
-                "a dataset is parquet shards (audio and images inside them), named <split>.parquet or <split>-*.parquet"
+                "a dataset must consist of parquet shards (with audio and images inside), named <split>.parquet "
+                "or <split>-*.parquet"
             )
         elif given.count(name) > 1:
-            reason = "it is declared twice"
+            reason = "it is declared more than once"
         if reason:
             item = ErrorItem.at(name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
-            raise SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} does not belong here: {reason}.", (item,))
+            raise SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} is not accepted: {reason}.", (item,))

@@ -80,13 +80,13 @@ def inspect_in_process(
     output, log = _answered(process, bounds.seconds, wanted)
     if process.returncode != 0 or len(output) > OUTPUT_BYTES:
         reason = f"signal {-process.returncode}" if process.returncode < 0 else _last_line(log)
-        raise _stopped(f"reading it ended with {reason}")
+        raise _stopped(f"the process that reads it ended with {reason}")
     try:
         report, _, answered = output.partition(b"\n")
         read_report(report)
         answer = _Answer.model_validate_json(answered)
     except ValueError:
-        raise _stopped("reading it gave no answer") from None
+        raise _stopped("the process that reads it returned no result") from None
     if answer.contents is None:
         error = answer.error or JobError(code=ErrorCode.DATASET_SCHEMA, detail="The dataset could not be read.")
         raise SecateurError(error.code, error.detail, error.errors)

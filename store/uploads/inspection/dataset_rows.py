@@ -23,9 +23,11 @@ def embedded(value: Any, what: str, where: str) -> bytes:
     """The bytes of a file, as Arrow has them. `what`: clip or image."""
     data = file_bytes(value)
     if not data:
-        raise schema_error(f"the {what} at {where} has no embedded bytes; write them into the shard, not a path", where)
+        raise schema_error(
+            f"the {what} at {where} has no embedded bytes; the shard must contain the file's bytes, not a path", where
+        )
     if len(data) > MAX_FILE_BYTES:
-        raise schema_error(f"the {what} at {where} has {len(data)} bytes; {MAX_FILE_BYTES} are read", where)
+        raise schema_error(f"the {what} at {where} has {len(data)} bytes; the maximum is {MAX_FILE_BYTES}", where)
     return data
 
 

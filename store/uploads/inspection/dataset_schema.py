@@ -20,7 +20,7 @@ def read_columns(schema: pa.Schema) -> dict[str, ShardColumn]:
     """Every column of a shard. Raises DATASET_SCHEMA where names repeat or are too many."""
     columns = schema.names
     if len(columns) > MAX_COLUMNS or len(set(columns)) != len(columns):
-        raise schema_error(f"a shard needs distinct column names, at most {MAX_COLUMNS}")
+        raise schema_error(f"a shard needs distinct column names, and at most {MAX_COLUMNS} of them")
     features = declared_features(schema.metadata)
     return {name: shard_column(arrow_type(schema.field(name).type, pa.types), features.get(name)) for name in columns}
 
@@ -42,15 +42,15 @@ def read_label_names(schema: pa.Schema, column: str) -> Names | None:
         return None
     if not pa.types.is_integer(value):
         raise schema_error(
-            f"column {column!r} is {type_}; labels are text, whole numbers, or ids of a ClassLabel", column
+            f"column {column!r} is {type_}; labels must be text, whole numbers, or ids of a ClassLabel", column
         )
     names = class_names(declared_features(schema.metadata).get(column))
     if names is None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise schema_error(f"the label names of {column!r} are no list of texts", column)
+        raise schema_error(f"the label names of {column!r} are not a list of texts", column)
     if not 0 < len(names) <= MAX_LABELS:
-        raise schema_error(f"the label names of {column!r} are not 1 to {MAX_LABELS}", column)
+        raise schema_error(f"{column!r} must have from 1 to {MAX_LABELS} label names", column)
     return tuple(names)
 
 

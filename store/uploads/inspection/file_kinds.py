@@ -23,7 +23,7 @@ OTHER_SUFFIXES = (
     ".zip",
 )
 _MAGIC = {
-    b"PK\x03\x04": "a zip archive (torch.save writes those)",
+    b"PK\x03\x04": "a zip archive (as written by torch.save)",
     b"PK\x05\x06": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive",
@@ -42,9 +42,9 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 def refuse_device(name: str) -> None:
     """Raise FILE_NAME_REFUSED for a path with a name in it that no file can have on some systems."""
     if any(map(_DEVICES.fullmatch, name.split("/"))):
-        item = ErrorItem.at(name, code=ErrorCode.FILE_NAME_REFUSED, detail="the name of a device on Windows")
+        item = ErrorItem.at(name, code=ErrorCode.FILE_NAME_REFUSED, detail="reserved device name on Windows")
         raise SecateurError(
-            ErrorCode.FILE_NAME_REFUSED, f"{name} is a device's name on Windows; give it another.", (item,)
+            ErrorCode.FILE_NAME_REFUSED, f"{name} is a reserved device name on Windows; rename the file.", (item,)
         )
 
 
@@ -52,11 +52,12 @@ def refuse_kind(name: str) -> None:
     """Raise FILE_TYPE_REFUSED for a name that announces a pickle, an archive, code or another framework's weights."""
     if name.lower().endswith(PICKLE_SUFFIXES):
         raise refused(
-            name, f"pickles run code when they are read. `{CONVERT} FOLDER` makes safetensors of such weights"
+            name,
+            f"pickle files can run code when they are read. Convert the weights to safetensors with `{CONVERT} FOLDER`",
         )
     if name.lower().endswith(OTHER_SUFFIXES) and (what := foreign(name)) is not None:
         raise refused(
-            name, f"it is {what}, which cannot be pruned. Send the checkpoint of transformers that it was made from"
+            name, f"it is {what}, which cannot be pruned. Send the transformers checkpoint that it was made from"
         )
     if name.lower().endswith(OTHER_SUFFIXES):
         raise refused(
@@ -69,16 +70,18 @@ def refuse_magic(name: str, head: bytes) -> None:
     """Raise FILE_TYPE_REFUSED where the first bytes (MAGIC_BYTES are enough) are those of a pickle or an archive."""
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
-            raise refused(name, f"its content is {kind}, whatever its name")
+            raise refused(name, f"its content is {kind}, whatever its name says")
     if _is_binary_pickle(head) or head.startswith(
         (b"c__builtin__", b"cbuiltins", b"cos\n", b"cposix\n", b"csubprocess")
     ):
-        raise refused(name, "its content is a pickle, whatever its name, and pickles run code when they are read")
+        raise refused(
+            name, "its content is a pickle, whatever its name says, and pickle files can run code when they are read"
+        )
 
 
 def refused(name: str, reason: str) -> SecateurError:
     item = ErrorItem.at(name, code=ErrorCode.FILE_TYPE_REFUSED, detail=reason)
-    return SecateurError(ErrorCode.FILE_TYPE_REFUSED, f"{name} is refused: {reason}.", (item,))
+    return SecateurError(ErrorCode.FILE_TYPE_REFUSED, f"{name} is not accepted: {reason}.", (item,))
 
 
 def _is_binary_pickle(head: bytes) -> bool:

@@ -39,7 +39,7 @@ class IncomingFile:
         if name.endswith(TEXT_SUFFIXES):
             self._limit = size
             if size > self._max_text:
-                detail = f"{name} has {size} bytes; {self._max_text} are allowed for a file of this kind."
+                detail = f"{name} has {size} bytes; the maximum for a file of this kind is {self._max_text}."
                 raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
         else:
             self._limit = LENGTH_BYTES + MAX_HEADER_BYTES if name.endswith(".safetensors") else MAGIC_BYTES
@@ -78,9 +78,9 @@ class IncomingFile:
                 read_config(value)
         elif self._name.endswith(".parquet"):
             if not (head.startswith(PARQUET_MAGIC) and self._tail == PARQUET_MAGIC):
-                raise refused(self._name, "it does not begin and end as parquet files do")
+                raise refused(self._name, "it does not start and end like a parquet file")
         elif self._name.endswith(TEXT_SUFFIXES) and not _is_text(head):
-            raise refused(self._name, "it is not text in UTF-8")
+            raise refused(self._name, "it is not UTF-8 text")
 
     def _check_magic(self) -> None:
         self._magic_seen = True

@@ -104,7 +104,7 @@ def test_a_whole_job_is_foreseen(app: tuple[TestClient, Services], uploads: dict
     least, most = bound["seconds_range"]
     assert least < bound["seconds"] < most
     assert bound["phase_seconds"]["analysing"] > 0
-    assert "result lies between" in bound["notes"][0]
+    assert "result will be between" in bound["notes"][0]
     assert known["seconds_range"] is None
 
     done = run(app, second)
@@ -129,7 +129,7 @@ def test_where_the_worker_fetches_the_data_time_is_not_known(
         session.add(JobCostRow(family="ast", device="cpu", body=cost))
     found = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"dataset": hub}).json()
     assert found["seconds"] is None
-    assert "fetched by the worker" in found["reason"]
+    assert "The worker fetches the dataset" in found["reason"]
     with services.database.write() as session:
         session.execute(delete(JobCostRow))
     refused = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"model": {"type": "upload", "id": "x"}})

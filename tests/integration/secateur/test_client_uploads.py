@@ -129,14 +129,14 @@ def test_a_model_that_cannot_be_taken_is_refused_before_its_weights_are_sent(cli
     files["model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
     folder = written(tmp_path, files | {"config.json": json.dumps(config).encode()})
     told: list[Progress] = []
-    with pytest.raises(errors.InvalidRequest, match=r"Of models that continue texts .* can be pruned"):
+    with pytest.raises(errors.InvalidRequest, match=r"Of the language models that continue texts, .* can be pruned"):
         client.upload_model(folder, progress=told.append)
     assert max(each.done for each in told if each.phase == "uploading") < (folder / "model.safetensors").stat().st_size
 
 
 def test_weights_that_do_not_fit_their_config_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
     files = checkpoint_files(ast_config(intermediate_size=48), weights=save(ast_tensors(ast_config())))
-    with pytest.raises(errors.InvalidRequest, match=r"The weights do not fit config\.json: .*mlp") as caught:
+    with pytest.raises(errors.InvalidRequest, match=r"The weights do not match config\.json: .*mlp") as caught:
         model_files(written(tmp_path, files))
     assert caught.value.code == "weights_mismatch"
 

@@ -105,4 +105,4 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     get_peft_model(BERT.stock(hidden_size=16), wanted).save_pretrained(tmp_path / "adapter")
     base = BERT.save(BERT.stock(), tmp_path / "base")
     done = secateur(tmp_path / "adapter", tmp_path / "out", "--base", base)
-    assert (done.returncode, "Is it another model's?" in done.stderr.replace("\n", " ")) == (2, True)
+    assert (done.returncode, "Does the adapter belong to another model?" in done.stderr.replace("\n", " ")) == (2, True)

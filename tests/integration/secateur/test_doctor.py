@@ -180,7 +180,7 @@ def test_keys(
 
 def test_another_program_has_the_address() -> None:
     with receiver(lambda _: Reply(200, {}, b"<html>hello</html>")) as foreign:
-        found(client_side.server(foreign.url), "server", Verdict.WRONG, foreign.url, "something else", "SECATEUR_URL")
+        found(client_side.server(foreign.url), "server", Verdict.WRONG, foreign.url, "is not Secateur", "SECATEUR_URL")
 
 
 def test_nobody_at_an_address_is_wrong_where_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_nobody_at_an_address_is_wrong_where_it_was_named(monkeypatch: pytest.Mo
         found(client_side.server(None), "server", Verdict.WARNING, url, "secateur up")
         found(client_side.server(url), "server", Verdict.WRONG, url)
     for nonsense in ("127.0.0.1:8000", "http://127.0.0.1:port"):
-        found(client_side.server(nonsense), "server", Verdict.WRONG, "is no address")
+        found(client_side.server(nonsense), "server", Verdict.WRONG, "is not a valid URL")
 
 
 # The parts of a server
@@ -339,7 +339,7 @@ def test_the_table_has_a_line_a_finding_and_the_status_says_whether_something_is
         done = CliRunner().invoke(app, ["doctor", "--url", foreign.url])
     assert done.exit_code == 1
     assert "[bold]as it is[/]" in done.stdout
-    assert "something else" in done.stdout
+    assert "is not Secateur" in done.stdout
 
 
 def test_rows_are_compared_with_objects_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_from_the_first_key_to_its_end(tmp_path: Path) -> None:
     assert re.fullmatch(r"sk_\w+\n", first.stdout), "nothing but the token, for scripts"
     again = from_a_shell(tmp_path, "create", "--bootstrap")
     assert (again.returncode, again.stdout) == (1, "")
-    assert "has keys already" in again.stderr
+    assert "already has keys" in again.stderr
 
     made = database_keys(
         *(tmp_path, "create", "--tenant", "acme", "--name", "ci", "--scope", "jobs:read", "--days", "2")

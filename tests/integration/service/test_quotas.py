@@ -32,7 +32,7 @@ def test_jobs_that_wait(client: TestClient, job_body: dict[str, Any]) -> None:
     first = client.post("/v1/jobs", json=job_body).json()["id"]
     assert client.post("/v1/jobs", json=job_body).status_code == 202
     answer = client.post("/v1/jobs", json=job_body)
-    assert "2 jobs wait, 2 may" in problem(answer, 429, "quota_exceeded")["detail"]
+    assert "2 jobs are waiting; the maximum is 2" in problem(answer, 429, "quota_exceeded")["detail"]
     assert int(answer.headers["retry-after"]) > 0
     assert quotas(client)["waiting_jobs"] == {"limit": 2, "used": 2}
     assert len(client.get("/v1/jobs").json()["items"]) == 2

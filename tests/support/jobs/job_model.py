@@ -163,11 +163,11 @@ class JobModel:
 
     def paused(self) -> None:
         if self.state is JobState.QUEUED:
-            self.become(JobState.PAUSED, "a pause was asked for")
+            self.become(JobState.PAUSED, "pause requested")
         elif self.state is JobState.RUNNING and not self.pause_requested:
             self.pause_requested = True
             self.yields_to = None
-            self.become(JobState.RUNNING, "a pause was asked for")
+            self.become(JobState.RUNNING, "pause requested")
 
     def resumed(self) -> None:
         if self.state is JobState.PAUSED:

@@ -85,7 +85,7 @@ def test_labels_are_those_that_transformers_has() -> None:
     assert found.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     (warning,) = found.warnings
     assert (warning.code, warning.pointer) == ("config_ignored", "/config.json/id2label")
-    assert "id2label has 4 names, num_labels says 3" in warning.detail
+    assert "id2label has 4 names, but num_labels is 3" in warning.detail
     numbers = describe(ast_config(id2label={"0": 7, "1": 3, "2": 0, "3": 1}, label2id=None))
     assert numbers.labels == ("7", "3", "0", "1")
     assert numbers.warnings == ()
@@ -95,12 +95,12 @@ def test_labels_are_those_that_transformers_has() -> None:
 @pytest.mark.parametrize(
     ("label2id", "said"),
     [
-        ({"up": 0, "right": 1, "left": 2, "down": 3}, "it gives 'up' the id 0, and id2label calls that 'down'"),
-        ({"down": "3"}, "it gives 'down' the id 3, and id2label calls that 'up'"),
+        ({"up": 0, "right": 1, "left": 2, "down": 3}, "it gives 'up' the id 0, but id2label calls this id 'down'"),
+        ({"down": "3"}, "it gives 'down' the id 3, but id2label calls this id 'up'"),
         ({"sideways": 7}, "id2label has no such id"),
-        ({"down": -1}, "which is no number"),
-        ({"down": "first"}, "which is no number"),
-        ({"LABEL_3": 2}, "calls that 'right'"),
+        ({"down": -1}, "which is not a number"),
+        ({"down": "first"}, "which is not a number"),
+        ({"LABEL_3": 2}, "calls this id 'right'"),
     ],
 )
 def test_label2id_that_contradicts_id2label(label2id: dict[str, Any], said: str) -> None:
@@ -225,13 +225,13 @@ def test_unknown_architectures_are_refused_with_the_nearest(changes: dict[str, A
     ("changes", "tensor", "found"),
     [
         ({"hidden_size": 64}, QUERY, "[32, 32]"),
-        ({"num_hidden_layers": 1}, "layers.1.", "expected no such tensor"),
+        ({"num_hidden_layers": 1}, "layers.1.", "unexpected tensor of shape"),
         ({"num_hidden_layers": 3}, "layers.2.attention", "found no such tensor"),
         ({"num_attention_heads": 2, "head_dim": 8}, QUERY, "expected shape [16, 32], found [32, 32]"),
         ({"intermediate_size": 128}, "mlp.fc1.weight", "[64, 32]"),
         ({"max_length": 64}, "position_embeddings", "[1, 6, 32]"),
         ({"id2label": {"0": "a", "1": "b"}}, "classifier.dense.weight", "expected shape [2, 32], found [4, 32]"),
-        ({"qkv_bias": False}, "q_proj.bias", "expected no such tensor"),
+        ({"qkv_bias": False}, "q_proj.bias", "unexpected tensor of shape"),
     ],
 )
 def test_weights_that_disagree_are_named_with_both_shapes(changes: dict[str, Any], tensor: str, found: str) -> None:
@@ -246,7 +246,7 @@ def test_missing_foreign_and_oddly_stored_weights() -> None:
     assert "classifier.dense.bias" in refusal(ast_config(), header(without)).detail
     assert "attention" in refusal(ast_config(), header({"h.0.attn.weight": np.zeros((2, 2), "float32")})).detail
     inside = {"audio_spectrogram_transformer.x": np.zeros(2, "float32")}
-    assert "no such tensor" in refusal(ast_config(), header(arrays | inside)).detail
+    assert "unexpected tensor" in refusal(ast_config(), header(arrays | inside)).detail
     mixed = describe_checkpoint(ast_config(), header(arrays | {QUERY: arrays[QUERY].astype("float16")}))
     assert (mixed.dtype, set(mixed.other_dtypes.values()), len(mixed.other_dtypes)) == ("F32", {"F16"}, 1)
     doubles = {name: array.astype("float64") for name, array in arrays.items()}
@@ -297,7 +297,7 @@ def test_weights_of_no_known_class_do_not_say_it() -> None:
     config = ast_config(architectures=None)
     error = refusal(config, header({"h.0.attn.weight": np.zeros((2, 2), "float32")}))
     assert error.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
-    assert "do not make plain" in error.detail
+    assert "do not show" in error.detail
 
 
 def test_classes_may_share_a_name() -> None:
@@ -361,11 +361,11 @@ def test_shards_and_index_must_say_the_same(tmp_path: Path) -> None:
 
 def test_a_folder_of_pickles_or_of_a_trainer_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-500").mkdir()
-    with pytest.raises(SecateurError, match="checkpoint-500 is the last"):
+    with pytest.raises(SecateurError, match="checkpoint-500 is the latest"):
         describe_folder(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(SecateurError, match=r"but pytorch_model\.bin, a pickle.*secateur convert"):
+    with pytest.raises(SecateurError, match=r"only pytorch_model\.bin, a pickle file.*secateur convert"):
         describe_folder(tmp_path)
 
 

@@ -9,15 +9,15 @@ from checkpoints.file_names import foreign, require_weights
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["config.json", "pytorch_model.bin"], "but pytorch_model.bin, a pickle, which could run code"),
+        (["config.json", "pytorch_model.bin"], "only pytorch_model.bin, a pickle file, which could run code"),
         (["config.json", "pytorch_model-00001-of-00002.bin"], "secateur convert FOLDER."),
         (["adapter_config.json", "adapter_model.safetensors"], "secateur convert FOLDER --base"),
-        (["config.json", "model.bin", "shared_vocabulary.json"], "but a model of CTranslate2, which cannot be pruned"),
-        (["config.json", "onnx"], "but an ONNX graph"),
-        (["model-q8.gguf"], "but a GGUF file"),
-        (["config.json", "tf_model.h5"], "but a model of TensorFlow"),
-        (["config.json", "flax_model.msgpack"], "but a model of Flax"),
-        (["checkpoint-500", "checkpoint-1000", "runs"], "checkpoint-1000 is the last"),
+        (["config.json", "model.bin", "shared_vocabulary.json"], "only a CTranslate2 model, which cannot be pruned"),
+        (["config.json", "onnx"], "only an ONNX graph"),
+        (["model-q8.gguf"], "only a GGUF file"),
+        (["config.json", "tf_model.h5"], "only a TensorFlow model"),
+        (["config.json", "flax_model.msgpack"], "only a Flax model"),
+        (["checkpoint-500", "checkpoint-1000", "runs"], "checkpoint-1000 is the latest"),
         (["config.json"], "has no model.safetensors. Load the model"),
         ([], "no model.safetensors and no config.json"),
     ],
@@ -41,7 +41,7 @@ def test_a_folder_with_weights_may_hold_anything_beside(name: str) -> None:
     [
         ("model.gguf", "a GGUF file"),
         ("model.onnx", "an ONNX graph"),
-        ("flax_model.msgpack", "a model of Flax"),
+        ("flax_model.msgpack", "a Flax model"),
         ("a.h5", None),
     ],
 )

@@ -23,7 +23,7 @@ def test_embeddings_have_no_labels_of_the_data() -> None:
 
 
 def test_taylor_is_not_sent_on_to_labels_that_it_cannot_use() -> None:
-    with pytest.raises(SecateurError, match="Take fisher_gate and set pruning"):
+    with pytest.raises(SecateurError, match="Use fisher_gate and set pruning"):
         check_labels(Head.EMBEDDING, pruning("paper", criterion="taylor"))
 
 
@@ -45,7 +45,7 @@ def test_a_model_that_writes_is_no_single_graph() -> None:
     check_exports(FAMILIES_BY_NAME["ast"], Head.CTC, [ExportFormat.ONNX])
     # No graph, and so of any length.
     check_exports(FAMILIES_BY_NAME["sew"], Head.CTC, [ExportFormat.TORCHAO_INT8])
-    with pytest.raises(SecateurError, match="one length only") as squeezed:
+    with pytest.raises(SecateurError, match="one fixed length") as squeezed:
         check_exports(FAMILIES_BY_NAME["sew"], Head.CTC, [ExportFormat.ONNX])
     assert squeezed.value.code == "export_unavailable"
     with pytest.raises(SecateurError, match="token by token"):
@@ -60,7 +60,7 @@ def test_a_gpt2_has_no_linear_maps_that_torchao_would_find() -> None:
     check_exports(FAMILIES_BY_NAME["gpt2"], Head.CAUSAL_LM, [ExportFormat.ONNX, ExportFormat.ONNX_INT8])
     check_exports(FAMILIES_BY_NAME["opt"], Head.CAUSAL_LM, list(ExportFormat))
     for formats in ([ExportFormat.TORCHAO_INT8], [ExportFormat.ONNX, ExportFormat.TORCHAO_INT8_WEIGHTS]):
-        with pytest.raises(SecateurError, match="Take onnx_int8 for eight bits") as caught:
+        with pytest.raises(SecateurError, match="Use onnx_int8 for eight bits") as caught:
             check_exports(FAMILIES_BY_NAME["gpt2"], Head.CAUSAL_LM, formats)
         assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE
         assert [item.pointer for item in caught.value.errors] == ["/exports"]
@@ -77,7 +77,7 @@ def test_a_stock_layout_needs_a_class_that_reads_what_is_left(family: Family, ta
         check_layout(family, pruning("paper", target=target, layout="stock"))
         return
     able = "ast, vit, deit" if family.head_dim_key is None and target != BLOCKS else "ast, vit, deit, wav2vec2"
-    with pytest.raises(SecateurError, match=f"stock layouts exist for {able}") as caught:
+    with pytest.raises(SecateurError, match=f"the stock layout is available for {able}") as caught:
         check_layout(family, pruning("paper", target=target, layout="stock"))
     assert caught.value.code is ErrorCode.INVALID_REQUEST
     assert [item.pointer for item in caught.value.errors] == ["/pruning/layout"]

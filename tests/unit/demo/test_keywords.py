@@ -77,7 +77,7 @@ def test_a_folder_of_labels_without_splits_becomes_train(wavs: Path, tmp_path: P
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SecateurError, match="no audio"):
+    with pytest.raises(SecateurError, match="no parquet shards, audio"):
         pack_folder(tmp_path, tmp_path)
 
 

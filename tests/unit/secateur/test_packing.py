@@ -46,7 +46,7 @@ def test_speech_commands_lists(tmp_path, out):
 
 def test_nothing_to_pack_is_said(tmp_path, out):
     (tmp_path / "in" / "low").mkdir(parents=True)
-    with pytest.raises(SecateurError, match="no audio"):
+    with pytest.raises(SecateurError, match="no parquet shards, audio"):
         pack_folder(tmp_path / "in", out)
 
 

@@ -133,8 +133,8 @@ def test_a_blank_cell_is_a_missing_label_and_leaves_the_others_as_they_are(tmp_p
     )
     error = packed(folder).label_error
     assert error is not None
-    assert "the row test[1] has no label" in error.detail
-    with pytest.raises(SecateurError, match=r"the row test\[1\] has no label"):
+    assert "row test[1] has no label" in error.detail
+    with pytest.raises(SecateurError, match=r"row test\[1\] has no label"):
         answers(folder, ("1", "2"))
 
 
@@ -234,7 +234,9 @@ def test_contexts_are_not_repeated_without_end(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(squad, "MAX_REPEATED", 9)
     paragraph = {"context": "abc", "qas": [{"question": "?", "answers": []}] * 4}
     folder = written(tmp_path / "data", {"train.json": json.dumps({"data": [{"paragraphs": [paragraph]}]})})
-    with pytest.raises(ValueError, match=r"train\.json has .* repeated for every question, are more than 9 characters"):
+    with pytest.raises(
+        ValueError, match=r"train\.json has .* repeated for every question, have more than 9 characters"
+    ):
         packed(folder)
 
 
@@ -267,17 +269,17 @@ def test_dates_in_json_are_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("train.csv", "text,label\na,b,c\n", "3 cells in the row that ends at line 2, and 2 columns"),
-        ("train.csv", "text,text\na,b\n", "two columns of one name"),
-        ("train.csv", b"text,label\n\xff\xfe,b\n", "is not text in UTF-8"),
+        ("train.csv", "text,label\na,b,c\n", "3 cells in the row that ends at line 2, but 2 columns"),
+        ("train.csv", "text,text\na,b\n", "two columns of the same name"),
+        ("train.csv", b"text,label\n\xff\xfe,b\n", "is not UTF-8 text"),
         ("train.csv", 'text,label\n"a,b\n', "cannot be read"),
-        ("train.jsonl", "[1, 2]", "row 0 of train.jsonl is no JSON object"),
-        ("train.jsonl", '{"text": ', "neither an array of JSON objects nor one a line"),
+        ("train.jsonl", "[1, 2]", "row 0 of train.jsonl is not a JSON object"),
+        ("train.jsonl", '{"text": ', "neither an array of JSON objects nor one object per line"),
         ("train.jsonl", "[" * 100_000, "cannot be read"),
         ("train.json", '{\n"rows": []}', "one JSON object without an array `data`"),
-        ("train.json", '{"data": [{"paragraphs": 1}]}', "data\\[0\\].paragraphs is no array of objects"),
-        ("train.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "paragraphs\\[0\\] has no text `context`"),
-        ("train.json", '{"data": [{"paragraphs": [{"context": "a", "qas": [1]}]}]}', "qas is no array of objects"),
+        ("train.json", '{"data": [{"paragraphs": 1}]}', "data\\[0\\].paragraphs is not an array of objects"),
+        ("train.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "paragraphs\\[0\\] has no text field `context`"),
+        ("train.json", '{"data": [{"paragraphs": [{"context": "a", "qas": [1]}]}]}', "qas is not an array of objects"),
         ("train.jsonl.gz", b"no archive", "cannot be read"),
         ("train.jsonl.gz", gzip.compress(b'{"text": "a"}', mtime=0)[:-9], "cannot be read"),
     ],

@@ -31,12 +31,12 @@ def test_beside_a_cpu_build_the_compiled_half_goes_and_a_second_run_changes_noth
     torch_says("", monkeypatch)
     assert "removed" in torchaudio.repair_torchaudio()
     assert [path.name for path in libraries.iterdir()] == ["__init__.py"]
-    assert "as it should be" in torchaudio.repair_torchaudio()
+    assert "nothing to do" in torchaudio.repair_torchaudio()
 
 
 def test_beside_a_cuda_build_it_stays(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_says("13.0", monkeypatch)
-    assert "left as it is" in torchaudio.repair_torchaudio()
+    assert "unchanged" in torchaudio.repair_torchaudio()
     assert len(list(libraries.iterdir())) == 3
 
 

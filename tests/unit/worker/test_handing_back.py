@@ -130,7 +130,7 @@ def test_a_name_that_two_have_at_once_hands_nothing_back(
     second = Scratch(bench.settings.scratch, "gpu-1")
     assert Supervisor(bench.settings, bench.database, bench.artifacts, second, threading.Event()).run_one() is False
     renew(bench, lease)
-    assert "another worker is called gpu-1" in caplog.text
+    assert "another worker is also called gpu-1" in caplog.text
     living.close()
     second.close()
 

@@ -29,7 +29,10 @@ from tests.support.servers.receiver import Received, Receiver, Reply, receiver
 from worker.webhooks import AT_ONCE, Sender
 
 TIMEOUT = 64.0
-IN_TIME, TOO_LATE = Outcome(204, None, 0.1), Outcome(None, "it did not answer in time", TIMEOUT, timed_out=True)
+IN_TIME, TOO_LATE = (
+    Outcome(204, None, 0.1),
+    Outcome(None, "the server did not respond in time", TIMEOUT, timed_out=True),
+)
 
 
 @dataclass

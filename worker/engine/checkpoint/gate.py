@@ -89,8 +89,9 @@ def check_original(folder: Path, loaded: LoadedModel, inputs: Inputs) -> None:
     bound = TOLERANCE * max(1.0, expected.abs().max().item())
     if not error <= bound:  # also where it is NaN
         detail = (
-            f"The engine's model of this checkpoint does not answer as transformers' own does: {' and '.join(names)} differ by "
-            f"{error:.3g}; {bound:.3g} is allowed. Load it with transformers, save it with save_pretrained, and send that."
+            f"The engine's model of this checkpoint gives other outputs than transformers: {' and '.join(names)} "
+            f"differ by {error:.3g}, and the tolerance is {bound:.3g}. Load it with transformers, save it with "
+            "save_pretrained, and upload the result."
         )
         raise SecateurError(ErrorCode.ORIGINAL_MISMATCH, detail)
 
@@ -121,8 +122,8 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
     if not error <= bound:  # also where it is NaN
         raise SecateurError(
             ErrorCode.RELOAD_MISMATCH,
-            f"A fresh process loaded the packaged checkpoint to other {' and '.join(names)}: error {error:.3g}, bound "
-            f"{bound:.3g}.",
+            f"A fresh process that loaded the packaged checkpoint got different {' and '.join(names)}: error "
+            f"{error:.3g}, tolerance {bound:.3g}.",
         )
     return error
 
@@ -170,7 +171,7 @@ def _ask(request: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         reply, failure = b"", str(error)
     else:
-        failure = "it ended without an answer"
+        failure = "it ended without a result"
     if not reply:
         _channel.close()
         _channel = None

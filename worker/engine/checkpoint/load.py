@@ -71,7 +71,7 @@ def load_original(folder: Path) -> LoadedModel:
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SecateurError(
-            ErrorCode.NUMERICAL, f"{len(broken)} tensors hold NaN or infinite values, the first is {broken[0]}."
+            ErrorCode.NUMERICAL, f"{len(broken)} tensors contain NaN or infinity; the first is {broken[0]}."
         )
     others = {name: DTYPES[dtype] for name, dtype in described.other_dtypes.items()}
     others = of_parts(others, model_spec.layout_of(model), widths)
@@ -157,9 +157,7 @@ def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], state: Mappi
         for what, keys in found.items()
         for key in keys[:20]
     )
-    detail = (
-        f"The weights are not those of {model_spec.name}: {said}. Save the model in the class that config.json names."
-    )
+    detail = f"The weights do not match {model_spec.name}: {said}. Save the model in the class that config.json names."
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 

@@ -105,7 +105,7 @@ def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[
     )
     problems = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
     if problems:
-        raise ValueError(f"the folder does not load cleanly: {problems}")
+        raise ValueError(f"the folder does not load without problems: {problems}")
     model.eval()
     with torch.inference_mode():
         output = model(**inputs)

@@ -32,7 +32,7 @@ def label_names(source: "Source", column: str, split: str, *, as_ids: bool = Fal
     names: list[tuple[str, ...]] = []
     for row, value in enumerate(source.splits[split][column]):
         if value is None:
-            raise schema_error(f"the row {split}[{row}] has no label", source.features, column)
+            raise schema_error(f"row {split}[{row}] has no label", source.features, column)
         try:
             names.append(tuple(name_of[item] if name_of else _text(item) for item in (value if several else [value])))
         except (KeyError, TypeError, ValueError):
@@ -73,7 +73,7 @@ def _naming(source: "Source", column: str) -> dict[int, str] | None:
     # A number without a name is called by its digits.
     if is_integer(kind) or (isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string")):
         return None
-    reason = f"column {column!r} holds neither text nor whole numbers, which labels are"
+    reason = f"column {column!r} contains neither texts nor whole numbers, so it cannot contain labels"
     raise schema_error(reason, source.features, column)
 
 
@@ -109,8 +109,8 @@ def targets_of(
         for index, row in enumerate(rows):
             if len(row) != 1:
                 detail = (
-                    f"The checkpoint gives every row exactly one label, but the row {split}[{index}] has {len(row)}. "
-                    'Use a checkpoint whose config says "problem_type": "multi_label_classification".'
+                    f"The checkpoint predicts exactly one label per row, but row {split}[{index}] has {len(row)}. Use "
+                    'a checkpoint whose config.json has "problem_type": "multi_label_classification".'
                 )
                 raise SecateurError(ErrorCode.DATASET_SCHEMA, detail)
         targets[split] = torch.tensor([number[row[0]] for row in rows], dtype=torch.int64)
@@ -139,8 +139,8 @@ def numbered(
 def _mismatch(used: set[str], labels: Sequence[str]) -> SecateurError:
     unknown = sorted(used - set(labels))
     detail = (
-        f"{len(unknown)} of the data's labels are not among the checkpoint's, with which they are matched by name: "
-        f"{_listed(unknown)}. The data's labels: {_listed(sorted(used))}. The checkpoint's labels: {_listed(labels)}."
+        f"{len(unknown)} of the data's labels are unknown to the checkpoint: {_listed(unknown)}. Labels are matched "
+        f"by name. The data's labels: {_listed(sorted(used))}. The checkpoint's labels: {_listed(labels)}."
     )
     items = tuple(
         ErrorItem.at(list_, code=ErrorCode.LABELS_MISMATCH, detail=text)

@@ -122,7 +122,7 @@ def prepare(
         found = cache.load(entry)
         if found is None:
             raise SecateurError(
-                ErrorCode.ENGINE_ERROR, f"The inputs written to {entry} are gone; check the cache folder."
+                ErrorCode.ENGINE_ERROR, f"The inputs written to {entry} have disappeared; check the cache folder."
             )
     else:
         cache.touch(entry)
@@ -258,8 +258,9 @@ def _summary(
 def _language_unsaid(answers: SplitTargets) -> Iterator[JobWarning]:
     if answers.prompt is not None and answers.prompt.unsaid:
         detail = (
-            "The checkpoint writes many languages, and neither the job's `speech.language` nor one of its own files says which "
-            "they are in here. It is given none, which is not how it is used: name it."
+            "The checkpoint supports several languages, but neither `speech.language` nor the checkpoint's own files "
+            "name the language of this data. No language is given to the model, which is not its normal use: set "
+            "`speech.language`."
         )
         yield JobWarning(code="language_unsaid", pointer="/speech/language", detail=detail)
 

@@ -42,7 +42,7 @@ def read_preprocessor(model_dir: Path) -> Settings:
     ]
     settings = preprocessor_settings(*both)
     if settings is None:
-        raise invalid(f"there is no {PREPROCESSOR}; upload the checkpoint's")
+        raise invalid(f"there is no {PREPROCESSOR}; upload the checkpoint's own")
     family = family_of(model_type(model_dir))
     return dict(settings) if family is None else used_settings(family, settings)
 
@@ -52,7 +52,7 @@ def read_object(path: Path) -> Settings:
     try:
         settings = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise invalid(f"there is no {path.name}; upload the checkpoint's") from None
+        raise invalid(f"there is no {path.name}; upload the checkpoint's own") from None
     except (ValueError, OSError, RecursionError) as error:
         raise invalid(f"{path.name} is not JSON: {error}") from error
     if not isinstance(settings, dict):
@@ -63,14 +63,14 @@ def read_object(path: Path) -> Settings:
 def check_type(named: Any, allowed: tuple[str, ...]) -> None:
     """The class that settings name is one of `allowed`. Raises CONFIG_INVALID."""
     if named not in allowed:
-        raise invalid(f"they are of type {str(named)[:100]!r}, and {' or '.join(allowed)} is supported")
+        raise invalid(f"they are of type {str(named)[:100]!r}, but only {' or '.join(allowed)} is supported")
 
 
 def number(settings: Settings, key: str, default: int, most: int, least: int = 1) -> int:
     """A whole number from `least` to `most`: libraries allocate by these before anybody looks. Raises CONFIG_INVALID."""
     value = settings.get(key, default)
     if type(value) is not int or not least <= value <= most:
-        raise invalid(f"{key} is {str(value)[:100]}; a whole number from {least} to {most} is needed")
+        raise invalid(f"{key} is {str(value)[:100]}; it must be a whole number from {least} to {most}")
     return value
 
 
@@ -81,4 +81,4 @@ def first_line(error: Exception) -> str:
 
 def invalid(reason: str) -> SecateurError:
     """CONFIG_INVALID; the reason is a clause without a full stop."""
-    return SecateurError(ErrorCode.CONFIG_INVALID, f"The checkpoint's inputs cannot be made: {reason}.")
+    return SecateurError(ErrorCode.CONFIG_INVALID, f"The checkpoint's inputs cannot be prepared: {reason}.")

@@ -58,7 +58,7 @@ class ShardFile:
             for name in schema.names
         }
         if len(columns) != len(schema.names):
-            raise ValueError(f"{self.path.name} has two columns of one name")
+            raise ValueError(f"{self.path.name} has two columns of the same name")
         return Shard(self.path.name, self.split, columns)
 
     def schema(self) -> pa.Schema:

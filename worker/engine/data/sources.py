@@ -102,7 +102,7 @@ def _shards(
     files = [file for file in shard_files(layout, folder, columns, scratch) if file.has_rows()]
     empty = set(layout.files) - {file.split for file in files}
     if empty:
-        detail = f"The split {min(empty)!r} has no rows; give it some, or leave it out."
+        detail = f"The split {min(empty)!r} has no rows; add some, or leave the split out."
         raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
     common = common_columns(
         [file.shard() for file in files], lambda number, name: all(map(is_missing, files[number].values(name)))

@@ -47,7 +47,9 @@ def assign_roles(
         roles[role], rest = Role(train, taken), np.setdiff1d(rest, taken)
         if not len(taken) or not len(rest):
             unit = "rows" if groups is None else "groups"
-            detail = f"The train split has too few {unit} to hold out a {role.value} split; upload one, or more data."
+            detail = (
+                f"The train split has too few {unit} to hold out a {role.value} split; upload one, or upload more data."
+            )
             raise SecateurError(ErrorCode.DATASET_EMPTY, detail)
     roles[Split.TRAIN] = Role(train, rest)
     return {role: roles[role] for role in Split}

@@ -114,7 +114,7 @@ def _tags(
         words = list(source.splits[split][column])
         for row, (found, tags) in enumerate(zip(words, rows, strict=True)):
             if found is None or len(found) != len(tags):
-                raise row_error(f"{split}[{row}]", f"there are {len(found or ())} words and {len(tags)} labels")
+                raise row_error(f"{split}[{row}]", f"there are {len(found or ())} words but {len(tags)} labels")
         targets[split] = Ragged.of(texts.tags(words, [[number[name] for name in row] for row in rows]))
     return targets
 

@@ -100,7 +100,7 @@ def evaluate(
     Raises DATASET_EMPTY where there is nothing to score and NUMERICAL where the model's output is not finite.
     """
     if not len(split):
-        raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; give it rows.")
+        raise SecateurError(ErrorCode.DATASET_EMPTY, "A split without samples cannot be scored; it needs rows.")
     accumulator = task.accumulator()
 
     def see(numbers: Tensor, inputs: Inputs, answers: Tensor, targets: Tensor, real: Tensor | None) -> None:

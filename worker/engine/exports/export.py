@@ -99,8 +99,8 @@ def export(
         if row.agreement < LOW_AGREEMENT:
             instead = "model.onnx" if row.format in GRAPHS else "the checkpoint itself"
             detail = (
-                f"{row.file} answers like the checkpoint on only {row.agreement:.1%} of {row.samples} validation samples; "
-                f"prefer {instead}."
+                f"{row.file} gives the same answer as the checkpoint on only {row.agreement:.1%} of {row.samples} "
+                f"validation samples; use {instead} instead."
             )
             reporter.emit(Warned(code="export_disagrees", detail=detail))
     return metrics
@@ -110,8 +110,8 @@ def _check_graph(error: float, bound: float, task: Task) -> None:
     if not error <= bound:  # also where it is NaN
         raise SecateurError(
             ErrorCode.EXPORT_FAILED,
-            f"model.onnx gives other {' and '.join(task.outputs_called)} than the checkpoint: error {error:.3g}, bound "
-            f"{bound:.3g}.",
+            f"model.onnx gives different {' and '.join(task.outputs_called)} than the checkpoint: error {error:.3g}, "
+            f"tolerance {bound:.3g}.",
         )
 
 
@@ -138,7 +138,9 @@ def _graphs(
     except MemoryError:
         raise
     except Exception as error:  # whatever exporter or quantizer meets: a step like the others, but not exportable
-        raise SecateurError(ErrorCode.EXPORT_FAILED, f"The ONNX graph cannot be made: {_first_line(error)}") from error
+        raise SecateurError(
+            ErrorCode.EXPORT_FAILED, f"The ONNX graph cannot be created: {_first_line(error)}"
+        ) from error
     return {format: _opened(path) for format, path in paths.items()}
 
 
@@ -162,7 +164,7 @@ def _opened(path: Path) -> OnnxFile:
         return OnnxFile(path)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise SecateurError(
-            ErrorCode.EXPORT_FAILED, f"onnxruntime does not open {path.name}: {_first_line(error)}"
+            ErrorCode.EXPORT_FAILED, f"onnxruntime cannot open {path.name}: {_first_line(error)}"
         ) from error
 
 

@@ -99,7 +99,10 @@ def check_quantized(target: Path, model: PreTrainedModel, loaded: LoadedModel, e
     changed = (torch.stack([getattr(output, name) for name in names]) - answers).abs().max().item()
     bound = max(TOLERANCE * max(1.0, largest), ROUNDING * changed)
     if not error <= bound:  # also where it is NaN
-        detail = f"A fresh process loaded {target.name} to other answers: error {error:.3g}, bound {bound:.3g}."
+        detail = (
+            f"A fresh process that loaded {target.name} got different outputs: error {error:.3g}, tolerance "
+            f"{bound:.3g}."
+        )
         raise SecateurError(ErrorCode.EXPORT_FAILED, detail)
 
 

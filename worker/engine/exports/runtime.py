@@ -67,7 +67,7 @@ class OnnxFile:
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            detail = f"onnxruntime does not run {self._name} on {shapes}: {reason[:300]}"
+            detail = f"onnxruntime cannot run {self._name} on {shapes}: {reason[:300]}"
             raise SecateurError(ErrorCode.EXPORT_FAILED, detail) from error
         parts = [torch.from_numpy(each) for each in found]
         return parts[0] if len(parts) == 1 else torch.stack(parts, 1)

@@ -106,7 +106,7 @@ def read_latency_table(folder: Path) -> LatencyTable:
     try:
         return LatencyTable.model_validate_json((folder / LATENCY_FILE).read_bytes())
     except (OSError, ValueError) as error:
-        detail = f"The step to go on from ({folder.name}) has no {LATENCY_FILE} that can be read: {error}"
+        detail = f"The step to continue from ({folder.name}) has no readable {LATENCY_FILE}: {error}"
         raise SecateurError(ErrorCode.INPUT_LOST, detail) from error
 
 

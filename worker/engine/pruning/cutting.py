@@ -244,7 +244,7 @@ class Cutting:
         self.reporter.divide(float(len(fit)) * len(tried), float(scored.refit_count))
         self.reporter.next_part()
         log.info(
-            "of %d divisions between attention and neurons the best takes %s of all neurons more than the ranking",
+            "of %d splits between attention and neurons, the best removes %s of all neurons more than the ranking does",
             len(tried),
             percent(shift),
         )

@@ -87,8 +87,8 @@ def search(
     if not tried:
         raise infeasible(
             "max_drop",
-            "nothing can go",
-            f"No cut saves any of this model's {SHARE_OF[kind]}, however much may be lost.",
+            "nothing can be removed",
+            f"No cut reduces this model's {SHARE_OF[kind]}, whatever the allowed drop.",
         )
     progress(MOST_TRIALS, MOST_TRIALS)
     return DropSearch(of=kind, max_drop=bound, reach=reach, tried=tuple(tried.values()))

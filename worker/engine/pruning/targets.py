@@ -58,9 +58,9 @@ def check_latency(latency: LatencyModel, shape: ModelShape, pruning: Pruning) ->
         raise infeasible(
             TargetKind.LATENCY,
             f"maximum {most:.4f}",
-            f"{pruning.granularity.value} can save at most {most:.4f} of this model's latency on this worker ({table.device}, "
-            f"batch size {table.batch_size}): {table.other_ms:.3g} of {table.dense_ms:.3g} ms are spent outside what may be cut. "
-            f"{pruning.target.share:.4f} was asked for.",
+            f"{pruning.granularity.value} can save at most {most:.4f} of this model's latency on this worker "
+            f"({table.device}, batch size {table.batch_size}): {table.other_ms:.3g} of {table.dense_ms:.3g} ms are "
+            f"spent outside what may be cut. The target is {pruning.target.share:.4f}.",
         )
 
 
@@ -102,9 +102,9 @@ def selection_for(
     ):
         raise infeasible(
             TargetKind.LATENCY,
-            "nearer to nothing",
-            f"Saving {share:.4g} of this model's latency on this worker is nearer to removing nothing than to any cut "
-            f"{pruning.granularity.value} can make. Ask for more.",
+            "closer to nothing",
+            f"Saving {share:.4g} of this model's latency on this worker is closer to removing nothing than to any cut "
+            f"that {pruning.granularity.value} can make. Use a higher target.",
         )
     return kept
 

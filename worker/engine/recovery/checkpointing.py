@@ -56,11 +56,9 @@ class RecoveryCheckpointer:
         try:
             losses = self.state.load(earlier, self.identity)
         except Unusable as error:
-            log.warning(
-                "recovery of step %d starts afresh; %s is not used: %s", self.identity.step, earlier.name, error
-            )
+            log.warning("recovery of step %d starts over; %s is not used: %s", self.identity.step, earlier.name, error)
             return ()
-        log.info("recovery of step %d goes on after epoch %d", self.identity.step, len(losses))
+        log.info("recovery of step %d continues after epoch %d", self.identity.step, len(losses))
         self.settings.on_resumed(losses, len(losses) * per_epoch, self.identity.batches)
         return losses
 

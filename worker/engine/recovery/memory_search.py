@@ -54,7 +54,7 @@ def _what_fits(objective: Objective, inputs: Inputs, targets: Tensor, *, process
         if _fits(objective, *next(divided(inputs, targets, size))):
             return f"{said} A batch of {size * processes} samples at a time fits; lower finetune.batch_size to that."
         size //= 2
-    return f"{said} Not even a single sample fits: {_memory(objective.device)}."
+    return f"{said} Not even one sample at a time fits: {_memory(objective.device)}."
 
 
 def _fits(objective: Objective, inputs: Inputs, targets: Tensor) -> bool:
@@ -83,6 +83,6 @@ def _memory(device: torch.device) -> str:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return "the host does not say how much memory it has"
+        return "the host does not report its memory"
     kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
     return f"{kib['MemAvailable'] / 2**20:.1f} of the host's {kib['MemTotal'] / 2**20:.1f} GiB are available"

@@ -102,9 +102,9 @@ class TrainingState:
         if header.course != identity:
             theirs = header.course.model_dump()
             other = ", ".join(name for name, ours in identity.model_dump().items() if theirs[name] != ours)
-            raise Unusable(f"it is of another training: {other} differs")
+            raise Unusable(f"it belongs to another training: {other} differs")
         if not 0 < header.epoch == len(header.losses):
-            raise Unusable("its epochs and its losses do not match")
+            raise Unusable("its epochs and losses do not match")
         self._check(tensors)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
@@ -138,7 +138,7 @@ class TrainingState:
         found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
         if found != expected:
             wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise Unusable(f"{len(wrong)} tensors are not this model's, the first is {wrong[0]}")
+            raise Unusable(f"{len(wrong)} tensors do not match this model; the first is {wrong[0]}")
 
 
 def _read(path: Path) -> tuple[Header, dict[str, Tensor]]:
@@ -149,5 +149,5 @@ def _read(path: Path) -> tuple[Header, dict[str, Tensor]]:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise Unusable(f"it cannot be read ({type(error).__name__})") from error
     if digest_of(tensors) != header.digest:
-        raise Unusable("its bytes have changed since it was written")
+        raise Unusable("its contents have changed since it was written")
     return header, tensors

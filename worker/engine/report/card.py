@@ -23,9 +23,9 @@ MINIMUM_TORCHAO = "0.18"
 _SHOWN_LABELS = 60
 
 _PREPARING = {
-    Modality.AUDIO: ("feature extractor lies", "AutoFeatureExtractor"),
-    Modality.IMAGE: ("image processor lies", "AutoImageProcessor"),
-    Modality.TEXT: ("tokenizer lies", "AutoTokenizer"),
+    Modality.AUDIO: ("feature extractor is", "AutoFeatureExtractor"),
+    Modality.IMAGE: ("image processor is", "AutoImageProcessor"),
+    Modality.TEXT: ("tokenizer is", "AutoTokenizer"),
 }
 """What makes a model's inputs, and the class that loads it."""
 _ALSO = {
@@ -44,24 +44,24 @@ _EXPORTS = {
     ExportFormat.TORCHAO_INT8_WEIGHTS: "torchao, weights of linear layers in eight bits",
 }
 _SENTENCES = """
-It is a folder of sentence-transformers as well, whose embedding is what was measured:
+The folder also loads with sentence-transformers, and its embedding is what was measured:
 
 ```python
 from sentence_transformers import SentenceTransformer
 model = SentenceTransformer("path/to/this/folder"{flag})
 ```
 """
-_EMBEDDING = """An embedding is `audio_embeds` or `text_embeds` where the model has such an output, else the
-mean of `last_hidden_state` over the tokens that are not padding; divided by its length, it is what was measured.
+_EMBEDDING = """The embedding is `audio_embeds` or `text_embeds` if the model has such an output, otherwise the
+mean of `last_hidden_state` over all tokens except padding. The measurements use it normalized to unit length.
 """
 
-_HIDDEN_STATES = """What was measured is the encoder's `last_hidden_state`, every token's beside the original's.
+_HIDDEN_STATES = """The measurements compare the encoder's `last_hidden_state` of every token with the original's.
 """
-_ANSWERS = """It says of every token how likely an answer begins there (`start_logits`) and ends there (`end_logits`), of the
-class token how likely there is none. Question and context go in together, the question first; a context that is longer goes in as
-overlapping windows.
+_ANSWERS = """For every token, `start_logits` and `end_logits` say how likely the answer starts and ends there; those of the
+class token, how likely there is no answer. Give question and context together, the question first; a context that
+is too long is split into overlapping windows.
 """
-_NEXT = """It says of every token how likely each is to come next, and so continues a text:
+_NEXT = """It predicts the next token, and so continues a text:
 
 ```python
 from transformers import AutoTokenizer
@@ -69,7 +69,8 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 print(tokenizer.decode(model.generate(**tokenizer("Once upon", return_tensors="pt"), max_new_tokens=20)[0]))
 ```
 
-Accuracy and perplexity are of texts that are given, each in blocks of its own; the first token of a block is not asked for.
+Accuracy and perplexity are measured on given texts, not on generated ones; each text has blocks of its own, and the first token
+of a block is not predicted.
 """
 _MEASURED_OF = {
     Head.EMBEDDING: _EMBEDDING,
@@ -97,13 +98,13 @@ def _loading(family: Family, architecture: Architecture, stock: bool, *, sentenc
     why = (
         "The layout is stock: no custom code is needed."
         if stock
-        else "Head widths differ, which no stock configuration can say, so the folder brings its own small model class "
-        "(`modeling_pruned.py`: readable, needs transformers alone). Without the flag transformers refuses to load it."
+        else "Head widths differ, which a stock configuration cannot express, so the folder contains a small model class "
+        "(`modeling_pruned.py`: readable, and needs only transformers). Without the flag, transformers does not load it."
     )
     auto = architecture.auto_class
     what, preparing = _PREPARING[family.modality]
     if architecture.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
-        what, preparing = "feature extractor and the tokenizer lie", "AutoProcessor"
+        what, preparing = "feature extractor and the tokenizer are", "AutoProcessor"
     measured = _MEASURED_OF.get(architecture.head, "")
     if sentences and architecture.head is Head.EMBEDDING:
         measured = _SENTENCES.format(flag=flag)
@@ -115,7 +116,7 @@ model = {auto}.from_pretrained("path/to/this/folder"{flag})
 ```
 
 Needs `transformers>={family.needs}`. {why}
-The {what} beside the weights: `{preparing}.from_pretrained("path/to/this/folder")`.
+The {what} in the same folder: `{preparing}.from_pretrained("path/to/this/folder")`.
 {measured}"""
 
 
@@ -171,26 +172,26 @@ def _results(steps: Sequence[StepMetrics], shown: Sequence[Part], pruning: Pruni
 |---|---:|---:|
 {table}
 
-Latency was measured on the machine that pruned the model; yours will differ. `report.html` shows every step.
+Latency was measured on the machine that pruned the model; on yours it will differ. `report.html` shows every step.
 {note}"""
 
 
 def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) -> str:
     pruning, last = spec.pruning, steps[-1]
-    lines = [f"step {last.step}, on the way to {parts.goals_in_words(pruning)}"]
+    lines = [f"step {last.step} towards the target: {parts.goals_in_words(pruning)}"]
     for part in parts.cut_by(pruning):
         wanted, gone = parts.asked(last, part, pruning), percent(parts.removed(last, part), 2)
         of_it = f"of the original {parts.NAMES[part]} parameters"
         lines.append(
             f"removed {gone} {of_it}"
             if wanted is None
-            else f"asked for {percent(wanted, 2)} {of_it} at this step, removed {gone}"
+            else f"target at this step {percent(wanted, 2)} {of_it}, removed {gone}"
         )
     if steps[0].search is not None:
         lines.append(parts.found_in_words(steps[0].search))
     if last.target is not None and last.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY):
         asked, met = percent(last.target.requested, 2), speed.achieved_written(last)
-        lines.append(f"of the original {SHARE_OF[last.target.kind]}: {asked} asked for at this step, {met} saved")
+        lines.append(f"of the original {SHARE_OF[last.target.kind]}: target at this step {asked}, saved {met}")
     for what, how in descriptions.method(spec, last):
         code = f" (`{pruning.granularity.value}`)" if what == "removed" else ""
         lines.append(f"{what}: {how}{code}")
@@ -198,21 +199,21 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
     if data.held_out:
         lines.append("held out of train by seed: " + ", ".join(markdown(role) for role in data.held_out))
     if data.grouped_by:
-        lines.append(f"held-out splits keep together rows of one: {markdown(data.grouped_by)}")
+        lines.append(f"held-out splits keep rows of one group together, grouped by: {markdown(data.grouped_by)}")
     if data.prompt:
-        lines.append(f"before every text the decoder is given {markdown(''.join(data.prompt))}")
+        lines.append(f"prompt of the decoder before every text: {markdown(''.join(data.prompt))}")
     if data.windows:
         shares = ", ".join(f"{role} {data.windows[role]}" for role in sorted(data.windows))
         whats = ("questions with their contexts", "windows") if data.unanswerable else ("texts", "blocks")
         lines.append(f"{' divided into '.join(whats)}: {shares}")
     if any(data.unanswerable.values()):
         without = ", ".join(f"{role} {data.unanswerable[role]}" for role in sorted(data.unanswerable))
-        lines.append(f"questions without an answer, so that none may be the answer to any: {without}")
+        lines.append(f"questions without an answer (so the model may give none): {without}")
     if data.text_normalizer is not None:
-        lines.append(f"before words are counted as wrong, both texts are normalized (`{data.text_normalizer.value}`)")
+        lines.append(f"both texts are normalized before word errors are counted (`{data.text_normalizer.value}`)")
     lines += [f"warning: {markdown(found.detail)}" for found in data.warnings]
     if last.reload_max_abs_error is not None:
-        lines.append(f"reloaded in a fresh process: largest difference of an answer {last.reload_max_abs_error:.2g}")
+        lines.append(f"reloaded in a fresh process: largest difference in the outputs {last.reload_max_abs_error:.2g}")
     lines += [f"{markdown(key)}: {markdown(value)}" for key, value in sorted(spec.lineage.items())]
     return "## How it was cut\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
@@ -220,17 +221,17 @@ def _cutting(steps: Sequence[StepMetrics], spec: EngineSpec, data: DataSummary) 
 def _limits(architecture: Architecture, labels: Sequence[str], data: DataSummary) -> str:
     names = ", ".join(markdown(label) for label in labels[:_SHOWN_LABELS])
     more = f" and {len(labels) - _SHOWN_LABELS} more in config.json" if len(labels) > _SHOWN_LABELS else ""
-    kind = "several may apply to a sample" if data.multi_label else "one a sample"
+    kind = "several may apply to a sample" if data.multi_label else "one per sample"
     if architecture.head is Head.TOKEN_CLASSIFICATION:
-        kind = "one a token"
+        kind = "one per token"
     known = (
         f"- It knows {len(labels)} labels, {kind}: {names}{more}.\n" if descriptions.has_labels(architecture) else ""
     )
     return f"""## Limits
 
-{known}- The numbers above hold for data like that it was measured on; on other data more may have changed.
-- Pruning does not remove what the original had learned: its biases, and the terms of its licence, carry over.
-- `pruning.json` records spec, widths of every head, library versions and hashes.
+{known}- The numbers above hold for data like the data measured; on other data the model may have changed more.
+- Pruning does not remove what the original had learned: its biases and its licence still apply.
+- `pruning.json` records the spec, the width of every head, library versions and hashes.
 """
 
 
@@ -255,7 +256,7 @@ def write_model_card(
     if not steps:
         raise ValueError("a model card needs at least step 0")
     metric_name, shown = display.metric_name(steps), parts.cut_by(spec.pruning)
-    recovery = "the rest was trained to make up for them" if spec.finetune else "nothing was trained afterwards"
+    recovery = "the rest was trained to compensate" if spec.finetune else "the model was not trained afterwards"
     intro = f"""
 # {descriptions.model(family, architecture)} with {parts.removed_in_words(steps[-1], spec.pruning)} removed
 
@@ -263,7 +264,7 @@ A transformer checkpoint made smaller by Secateur: {descriptions.cut_parts(spec.
 removed, not masked, and {recovery}.
 """
     if result is not None and descriptions.beyond(steps, result):
-        intro += f"\n**This step lies beyond the bound that the job was given.** {result.detail}\n"
+        intro += f"\n**This step is beyond the job's bound.** {result.detail}\n"
     sections = (
         intro,
         _loading(family, architecture, stock, sentences=sentences),
@@ -302,7 +303,7 @@ session = onnxruntime.InferenceSession("path/to/this/folder/{exports[0].file}")
 {", ".join(outputs)} = session.run([{names}], {{{given}}}){first}
 ```
 
-The inputs are what the files beside the weights make of a sample, with any number of samples first.
+Prepare the inputs with the preprocessing files of this folder; the first dimension is the number of samples.
 
 {_exports_table(exports, metric_name, "onnxruntime")}"""
 
@@ -321,7 +322,7 @@ from transformers import {auto}
 model = {auto}.from_pretrained("path/to/this/folder/{folder}"{"" if stock else ", trust_remote_code=True"})
 ```
 
-Needs `transformers>={needs}` and `torchao>={MINIMUM_TORCHAO}`. What makes the inputs lies
+Needs `transformers>={needs}` and `torchao>={MINIMUM_TORCHAO}`. The preprocessing files are
 in that folder, too.
 
 {_exports_table(exports, metric_name, "torchao")}"""
@@ -338,9 +339,9 @@ def _exports_table(exports: Sequence[ExportMetrics], metric_name: str, by: str) 
         cells.append(display.written(row.scores))
         cells += [f"{milliseconds(row.latency[0].p50_ms)}, {speed.speed(row.latency[0]).text}"] if row.latency else []
         lines.append(f"| {' | '.join(cells)} |")
-    against = "; the factor is against this checkpoint in torch, in turn on the same CPU" if timed else ""
+    against = "; the speed-up is over this checkpoint in torch, timed alternately on the same CPU" if timed else ""
     table = "\n".join(lines)
     return f"""{table}
 
-Checked with {by} on {exports[0].samples} validation samples against this checkpoint's own answers{against}.
+Checked with {by} on {exports[0].samples} validation samples against the answers of this checkpoint{against}.
 """

@@ -78,7 +78,7 @@ def draw_speed(figure: "Figure", steps: Sequence[StepMetrics], parts: Sequence[P
     ratio.set_title("Speed-up")
     ratio.set_ylabel("times as fast as the original")
     times.set_title("Inference time")
-    times.set_ylabel("ms an input: median, shaded to p95")
+    times.set_ylabel("ms per input: median, shaded to p95")
     times.set_ylim(bottom=0)
     for axes in (ratio, times):
         percent_axis(axes, f"{cut.name_of(parts)} parameters removed")

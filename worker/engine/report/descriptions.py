@@ -25,18 +25,18 @@ from checkpoints.families import Architecture, Family
 
 STRUCTURES = {
     Granularity.ENTIRE_HEAD: "whole heads",
-    Granularity.SAME_CHANNEL: "the same channels in every head of a layer, QK and VO apart",
-    Granularity.PER_HEAD: "the same number of channels in every head of a layer, each head its own, QK and VO apart",
-    Granularity.RAGGED: "any number of channels in any head, QK and VO apart",
+    Granularity.SAME_CHANNEL: "the same channels in every head of a layer, QK and VO separately",
+    Granularity.PER_HEAD: "the same number of channels in every head of a layer, chosen per head, QK and VO separately",
+    Granularity.RAGGED: "any number of channels in any head, QK and VO separately",
     Granularity.HEAD_AND_CHANNEL: "whole heads and single channels, whichever matter least per parameter",
     Granularity.HEAD_AND_WIDTH: "whole heads, and the same number of channels from every head that stays in a layer, "
     "whichever matter least per parameter",
 }
 _SCOPES = {Scope.GLOBAL: "one ranking over all layers", Scope.LOCAL: "a ranking in every layer"}
-_BALANCE = {Balance.JOINT: "", Balance.EQUAL: ", QK and VO give up equal shares"}
+_BALANCE = {Balance.JOINT: "", Balance.EQUAL: ", equal shares of QK and VO"}
 _BASES = {
     Basis.NATIVE: "the model's own channels",
-    Basis.PRINCIPAL: "every head is first rotated into its principal axes, which by itself changes nothing",
+    Basis.PRINCIPAL: "every head is first rotated into its principal axes, which does not change the model's outputs",
 }
 _COMPENSATION = {
     Compensation.NONE: "none",
@@ -52,14 +52,14 @@ _NORMALIZATION = {
 }
 
 _ANSWERS = {
-    Head.TOKEN_CLASSIFICATION: "one label a token",
-    Head.CTC: "transcripts, by CTC; read off the likeliest id of every frame, without a language model",
-    Head.SEQUENCE_TO_SEQUENCE: "transcripts, written greedily; the cross entropy is with the wanted text given so far",
-    Head.EMBEDDING: "embeddings, measured by how near they stay to the original's",
-    Head.MASKED_LM: "the words that stood where 15% of a text's tokens were masked, the same ones at every step",
-    Head.CAUSAL_LM: "the next token of a text given those before it, in blocks of one text each",
-    Head.QUESTION_ANSWERING: "answers that stand in a context, by where they begin and end; measured over questions as SQuAD is",
-    Head.HIDDEN_STATES: "hidden states of every token, patch or frame, measured by how near they stay to the original's",
+    Head.TOKEN_CLASSIFICATION: "one label per token",
+    Head.CTC: "transcripts by CTC, decoded greedily without a language model",
+    Head.SEQUENCE_TO_SEQUENCE: "transcripts, decoded greedily; the cross entropy is teacher-forced",
+    Head.EMBEDDING: "embeddings, measured by their similarity to the original's",
+    Head.MASKED_LM: "the masked words of a text (15% of its tokens, the same ones at every step)",
+    Head.CAUSAL_LM: "the next token given the previous ones, in blocks of one text each",
+    Head.QUESTION_ANSWERING: "answers in a context, by their start and end; measured per question as in SQuAD",
+    Head.HIDDEN_STATES: "hidden states of every token, patch or frame, measured by their similarity to the original's",
 }
 
 _JOINT = ", in one ranking with the rest by score per parameter or FLOP"
@@ -90,12 +90,14 @@ def has_labels(architecture: Architecture) -> bool:
 
 def answers(architecture: Architecture, data: DataSummary) -> str:
     """What the model answers with, and so what is measured."""
-    several = "several labels a sample" if data.multi_label else "one label a sample"
+    several = "several labels per sample" if data.multi_label else "one label per sample"
     said = _ANSWERS.get(architecture.head, several)
     return f"{said}, {len(data.labels)} labels" if has_labels(architecture) else said
 
 
-_SURGEON = "what is left of a block's least squares without each, the same share of every block (optimal brain surgeon)"
+_SURGEON = (
+    "the least-squares error of a block without each neuron, the same share in every block (optimal brain surgeon)"
+)
 
 
 def cut_parts(pruning: Pruning) -> str:
@@ -167,7 +169,7 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
         ("target", f"{parts.goals_in_words(pruning)}, in {steps}"),
     ]
     if pruning.exclude_layers:
-        lines.append(("left as they were", "layers " + ", ".join(map(str, pruning.exclude_layers))))
+        lines.append(("not cut", "layers " + ", ".join(map(str, pruning.exclude_layers))))
     if last.calibration_samples:
         own = pruning.calibration.labels is LabelSource.MODEL and pruning.scored_parts
         labels = " over the model's own labels" if own else ""

@@ -29,7 +29,7 @@ def _removed_in_fact(found: Sensitivity) -> str:
     if worst < 0.02:
         return ""
     spans = [f"{100 * min(column):.0f} to {100 * max(column):.0f}%" for column in columns]
-    return f" Cuts are whole structures: in fact {', '.join(spans)} were removed."
+    return f" Only whole structures can be removed: actually removed were {', '.join(spans)}."
 
 
 def _sensitivity(found: Sensitivity, name: str, *, higher: bool) -> Plot:
@@ -38,10 +38,10 @@ def _sensitivity(found: Sensitivity, name: str, *, higher: bool) -> Plot:
         loss = f", where the original has a cross entropy of {found.dense_cross_entropy:.3f}"
     return Plot(
         "sensitivity",
-        "What each layer alone would cost",
-        f"Before the first step: one layer is cut as the job cuts, the others stay, nothing is recovered; measured on "
+        "What cutting each layer alone would cost",
+        f"Before the first step: one layer is cut with the job's settings, the others are unchanged, without recovery; on "
         f"{found.samples} validation samples{loss}. "
-        f"Brighter costs more.{_removed_in_fact(found)}",
+        f"Brighter means a higher cost.{_removed_in_fact(found)}",
         Drawing(
             (_WIDTH, 1.3 + min(0.29 * len(found.layers), 12.0)),
             lambda figure: draw_sensitivity(figure, found, name, higher_is_better=higher),
@@ -67,21 +67,21 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
         yield Plot(
             "speed",
             f"Speed against {cut.name_of(parts)} sparsity",
-            "Above 1 is faster than the original; a thin line is the interval, and has no point where timing noise covers it.",
+            "Above 1 is faster than the original. Thin lines are intervals; the point is left out if it is within timing noise.",
             Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps, parts)),
         )
     if len(steps) > 1:
         yield Plot(
             "size",
             "What is left of the original",
-            "Exact counts of what every step has; the file is what lies on disk.",
+            "Exact counts at every step; the file is its size on disk.",
             Drawing((_WIDTH, 3.2), lambda figure: draw_size(figure, steps, parts)),
         )
         counted = SHARE_OF[spec.pruning.target.kind]
         yield Plot(
             "reached",
-            "Asked for and removed",
-            f"Of the original's {counted}, which the target counts. Cuts are whole structures: the nearest is taken.",
+            "Requested and removed",
+            f"Shares of the original's {counted}, the unit of the target. Only whole structures can be removed.",
             Drawing((_WIDTH, 3.0), lambda figure: draw_reached(figure, steps, counted)),
         )
     if steps[0].sensitivity is not None:
@@ -91,21 +91,21 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
         yield Plot(
             "layers",
             "Sparsity of every layer after each step",
-            f"A row a step, a column a layer (counted from 0): the share of that layer's {_WHAT[tuple(parts)]} that is gone.",
+            f"One row per step, one column per layer (counted from 0): the share of its {_WHAT[tuple(parts)]} that was removed.",
             Drawing((_WIDTH, 1.3 + min(0.3 * len(steps), 9.0)), lambda figure: draw_layers(figure, steps, parts)),
         )
     if len(steps) > 1 and Part.ATTENTION in parts:
         yield Plot(
             "heads",
             f"Sparsity of every head after step {steps[-1].step}",
-            "A row a layer, a column a head, numbered as in the original: the share of its QK and of its VO channels that is "
-            "gone. 100 is a head that was removed.",
+            "One row per layer, one column per head, numbered as in the original: the share of its QK and of its VO channels "
+            "that was removed. 100 means that the whole head was removed.",
             Drawing((_WIDTH, 1.3 + min(0.29 * layers, 12.0)), lambda figure: draw_heads(figure, steps)),
         )
     if any(step.losses for step in steps):
         yield Plot(
             "loss",
             "Training loss of each recovery",
-            "Mean loss of every epoch; a band is one step. Each cut sets the loss back, recovery brings it down.",
+            "Mean loss of every epoch; each band is one step. Each cut raises the loss, recovery lowers it.",
             Drawing((_WIDTH, 3.2), lambda figure: draw_loss(figure, steps)),
         )

@@ -55,14 +55,14 @@ def task_for(
         return CausalLm()
     if head is Head.HIDDEN_STATES:
         if original is None:
-            raise ValueError("hidden states are judged by the original's, which take the original to make")
+            raise ValueError("hidden states are compared with the original's, which requires the original model")
         return HiddenStates(original)
     if head is Head.QUESTION_ANSWERING:
         if questions is None:
-            raise ValueError("answers are read off contexts, which come with the data")
+            raise ValueError("answers are extracted from contexts, which come with the data")
         return QuestionAnswering(questions)
     if decode is None:
-        raise ValueError(f"{head.value} is judged by texts, which take a tokenizer to read")
+        raise ValueError(f"{head.value} is scored by texts, which requires a tokenizer")
     if head is Head.CTC:
         return Ctc(blank=int(config.pad_token_id), decode=decode)
     return SequenceToSequence(decode=decode, normalize=normalize)

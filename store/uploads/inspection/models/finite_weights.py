@@ -59,8 +59,8 @@ class FiniteWeights:
         if len(bits) and bits.max() == exponent:
             offset = self._position + int(np.argmax(bits == exponent)) * exponent.itemsize
             name = self._names[bisect_right(self._starts, offset) - 1]
-            item = ErrorItem.at(name, code=ErrorCode.WEIGHTS_NOT_FINITE, detail="it holds a NaN or an infinity")
-            detail = f"Tensor {name!r} holds a NaN or an infinity. Save a checkpoint whose weights are all numbers."
+            item = ErrorItem.at(name, code=ErrorCode.WEIGHTS_NOT_FINITE, detail="it contains NaN or infinity")
+            detail = f"Tensor {name!r} contains NaN or infinity. Use a checkpoint whose weights are all finite."
             raise SecateurError(ErrorCode.WEIGHTS_NOT_FINITE, detail, (item,))
         self._position += whole
         self._part = bytes(data[whole:])

@@ -50,10 +50,10 @@ def check_sizes(sizes: Mapping[str, int], max_file_bytes: int, max_bytes: int) -
     """Before anything is fetched. Raises REQUEST_TOO_LARGE."""
     for name, size in sizes.items():
         if size > max_file_bytes:
-            detail = f"{name} has {size} bytes; {max_file_bytes} are allowed a file."
+            detail = f"{name} has {size} bytes; the maximum per file is {max_file_bytes}."
             raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
     if sum(sizes.values()) > max_bytes:
-        detail = f"The model's files have {sum(sizes.values())} bytes; this server takes {max_bytes}."
+        detail = f"The model's files have {sum(sizes.values())} bytes; the maximum on this server is {max_bytes}."
         raise SecateurError(ErrorCode.REQUEST_TOO_LARGE, detail)
 
 
@@ -69,9 +69,9 @@ def check_names(names: Iterable[str]) -> None:
     for name, times in Counter(every).items():
         refuse_device(name)
         if times > 1:
-            raise _unexpected(name, "it is declared twice")
+            raise _unexpected(name, "it is declared more than once")
         if name in folders:
-            raise _unexpected(name, "it is declared as a folder, too")
+            raise _unexpected(name, "it is also declared as a folder")
     given = list(filter(is_of_checkpoint, every))
     shards = [name for name in given if SHARD_NAME.fullmatch(name)]
     if WEIGHTS_NAME not in given and not shards:
@@ -82,7 +82,7 @@ def check_names(names: Iterable[str]) -> None:
     if WEIGHTS_NAME in given:
         for name in (*shards, INDEX_NAME):
             if name in given:
-                raise _unexpected(name, f"{WEIGHTS_NAME} is declared as well; send one or the other")
+                raise _unexpected(name, f"{WEIGHTS_NAME} is declared as well; send only one of the two")
     elif not shards:
         raise _missing(WEIGHTS_NAME)
     elif INDEX_NAME not in given:
@@ -115,7 +115,7 @@ def _of_unused(names: Iterable[str], checkpoint: Checkpoint) -> Iterator[JobWarn
     used = checkpoint.family.files - (set() if checkpoint.sentences is not None else set(SENTENCE_FILES))
     unused = [name for name in names if not is_weights(name) and name not in used]
     if unused:
-        detail = f"Files that {checkpoint.name} is not read from: {', '.join(unused)}. They are left out of the result."
+        detail = f"Files that {checkpoint.name} does not use: {', '.join(unused)}. They are left out of the result."
         yield JobWarning(code="files_ignored", pointer="/files", detail=detail)
 
 
@@ -187,7 +187,7 @@ def _tensors(files: ModelFiles) -> dict[str, TensorInfo]:
             raise _missing(name)
     for name in files.sizes:
         if SHARD_NAME.fullmatch(name) and name not in shards:
-            raise _unexpected(name, f"{INDEX_NAME} does not name it")
+            raise _unexpected(name, f"{INDEX_NAME} does not refer to it")
     return merge_shards(index, {name: _header(files, name) for name in shards})
 
 
@@ -199,10 +199,12 @@ def _header(files: ModelFiles, name: str) -> dict[str, TensorInfo]:
 
 
 def _missing(name: str) -> SecateurError:
-    item = ErrorItem.at(name, code=ErrorCode.FILE_MISSING, detail="needed and not there")
-    return SecateurError(ErrorCode.FILE_MISSING, f"{name} is missing. Declare and upload it with the others.", (item,))
+    item = ErrorItem.at(name, code=ErrorCode.FILE_MISSING, detail="required, but missing")
+    return SecateurError(
+        ErrorCode.FILE_MISSING, f"{name} is missing. Declare and upload it with the other files.", (item,)
+    )
 
 
 def _unexpected(name: str, reason: str) -> SecateurError:
     item = ErrorItem.at(name, code=ErrorCode.FILE_UNEXPECTED, detail=reason)
-    return SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} does not belong here: {reason}.", (item,))
+    return SecateurError(ErrorCode.FILE_UNEXPECTED, f"{name} is not accepted: {reason}.", (item,))

@@ -44,23 +44,23 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
     rules = PREPROCESSOR_FIELDS[family.modality]
     for key, value in settings.items():
         if key in rules and not rules[key].allows(value):
-            raise wrong(key, f"{rules[key].needed} is needed")
+            raise wrong(key, f"must be {rules[key].needed}")
     given, settings = settings, used_settings(family, settings)
     kind = preprocessor_type(settings)
     if kind not in family.preprocessors:
         wanted = " or ".join(family.preprocessors)
-        raise wrong("feature_extractor_type", f"{wanted} is needed, it says {str(kind)[:100]!r}")
+        raise wrong("feature_extractor_type", f"must be {wanted}, but is {str(kind)[:100]!r}")
     rate = settings.get("sampling_rate", SAMPLING_RATES.start)
     if type(rate) is not int or rate not in SAMPLING_RATES:
-        raise wrong("sampling_rate", f"a rate from {SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1} Hz is needed")
+        raise wrong("sampling_rate", f"must be a rate from {SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1} Hz")
     for key, least in (("mean", -MAX_STATISTIC), ("std", MIN_STD), ("padding_value", -MAX_STATISTIC)):
         value = settings.get(key, 1.0)
         if type(value) not in (int, float) or not least <= value <= MAX_STATISTIC:
-            raise wrong(key, f"a number from {least:g} to {MAX_STATISTIC:g} is needed")
+            raise wrong(key, f"must be a number from {least:g} to {MAX_STATISTIC:g}")
     for key in family.preprocessor_fields:
         model, features = family.value(config, key), settings.get(key, family.defaults[key])
         if type(features) is not int or features != model:
-            raise wrong(key, f"config.json says {model}, it says {str(features)[:100]}")
+            raise wrong(key, f"config.json has {model}, but this file has {str(features)[:100]}")
     if (found := misfit(str(kind), config, settings, family.largest_side)) is not None:
         raise wrong(*found)
     unread = sorted(key for key in given if key not in rules and key not in UNREAD)
@@ -69,7 +69,7 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
     shown = ", ".join(f"`{key[:100]}`" for key in unread[:10]) + (
         f" and {len(unread) - 10} more" if len(unread) > 10 else ""
     )
-    detail = f"{file} has settings that {kind} does not read: {shown}. Inputs are made without them."
+    detail = f"{file} has settings that {kind} does not use: {shown}. Inputs are prepared without them."
     return (JobWarning(code="settings_ignored", pointer=f"/{file}", detail=detail),)
 
 
@@ -86,12 +86,15 @@ def check_tokenizer(checkpoint: Checkpoint, config: Config, settings: Config | N
     allowed, named = tokenizer_classes(model_type), named_tokenizer(model_type, config, settings or {})
     if named not in allowed:
         one_of = " or ".join(each for each in allowed if not each.endswith("TokenizerFast"))
-        raise invalid(TOKENIZER_CONFIG, "tokenizer_class", f"{one_of} is needed, it says {str(named)[:100]!r}")
+        raise invalid(TOKENIZER_CONFIG, "tokenizer_class", f"must be {one_of}, but is {str(named)[:100]!r}")
     ways = vocabularies(named)
     if not any(all(name in names for name in way) for way in ways):
         one_of = " or ".join(" with ".join(way) for way in ways)
-        item = ErrorItem.at(ways[0][0], code=ErrorCode.FILE_MISSING, detail="needed and not there")
-        detail = f"{one_of} is missing: {checkpoint.name} needs its tokenizer, a {named}. Declare and upload it with the others."
+        item = ErrorItem.at(ways[0][0], code=ErrorCode.FILE_MISSING, detail="required, but missing")
+        detail = (
+            f"{one_of} is missing: {checkpoint.name} needs its tokenizer, a {named}. Declare and upload it with the "
+            "other files."
+        )
         raise SecateurError(ErrorCode.FILE_MISSING, detail, (item,))
 
 
@@ -105,8 +108,8 @@ def check_settings(name: str, value: dict[str, Any]) -> None:
             entry for words in value.values() for entry in (words.values() if isinstance(words, dict) else (words,))
         ]
         if not all(type(entry) is int and entry >= 0 for entry in entries):
-            item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail="an entry is no whole number")
-            raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} does not give every token a number.", (item,))
+            item = ErrorItem.at(name, code=ErrorCode.CONFIG_INVALID, detail="an entry is not a whole number")
+            raise SecateurError(ErrorCode.CONFIG_INVALID, f"{name} does not map every token to a number.", (item,))
         return
     if name == CONFIG:
         refuse_code(without_code_map(stock_config(value)[0]), name)

@@ -116,7 +116,7 @@ def test_a_key_whose_first_attempt_died_is_taken_over(
         with services.database.write() as session:
             idempotency.keep(session, DEFAULT_TENANT, dead[0], late)
 
-    with pytest.raises(Exception, match="not been answered"):
+    with pytest.raises(Exception, match="still being processed"):
         write_late()
 
 

@@ -97,7 +97,7 @@ def test_labels_the_checkpoint_does_not_know(client: TestClient, job_body: dict[
     other = send(client, "datasets", dataset_files(["up", "sideways"])).json()["id"]
     answer = client.post("/v1/jobs", json=job_body | {"dataset": {"type": "upload", "id": other}})
     body = problem(answer, 422, "labels_mismatch")
-    assert "1 labels of the dataset are not the checkpoint's: ['sideways']" in body["detail"]
+    assert "1 labels of the dataset are unknown to the checkpoint: ['sideways']" in body["detail"]
     assert [item["pointer"] for item in body["errors"]] == ["/dataset/columns/label", "/model"]
     assert "'sideways', 'up'" in body["errors"][0]["detail"]
     assert "'down', 'left', 'right', 'up'" in body["errors"][1]["detail"]

@@ -95,7 +95,7 @@ def test_events_and_logs_that_are_gone_say_so_and_the_job_stays(
     assert (answer["state"], [metrics["step"] for metrics in answer["metrics"]]) == ("succeeded", [0])
     for tab in ("events", "log"):
         page = client.get(f"/jobs/{job_id}?tab={tab}", headers={"Accept": "text/html"})
-        assert (page.status_code, "kept for" in page.text) == (200, True)
+        assert (page.status_code, "expired and w" in page.text) == (200, True)
 
 
 def test_a_job_whose_time_is_over_answers_as_a_deleted_one_and_later_not_at_all(

@@ -170,7 +170,7 @@ def test_steps_that_cannot_be_taken(
         return str(found["detail"])
 
     refused("job_" + "a" * 26, 1, 404, "not_found", "/model/job")
-    assert "there are: 1" in refused(source, 2, 404, "no_checkpoint", "/model/step")
+    assert "available steps: 1" in refused(source, 2, 404, "no_checkpoint", "/model/step")
     refused(source, 0, 422, "invalid_request", "/model/step")
     with services.database.write() as session:
         session.execute(update(Job).where(Job.id == source).values(tenant="other"))

@@ -93,13 +93,13 @@ def test_pairs_that_fit(client: TestClient, services: Services, name: str, modal
 @pytest.mark.parametrize(
     ("name", "modality", "head", "said"),
     [
-        ("photos", Modality.AUDIO, Head.CLASSIFICATION, "no column holds embedded audio"),
-        ("photos", Modality.TEXT, Head.CLASSIFICATION, "no column holds texts"),
-        ("reviews", Modality.IMAGE, Head.CLASSIFICATION, "no column holds embedded images"),
+        ("photos", Modality.AUDIO, Head.CLASSIFICATION, "no column contains embedded audio"),
+        ("photos", Modality.TEXT, Head.CLASSIFICATION, "no column contains texts"),
+        ("reviews", Modality.IMAGE, Head.CLASSIFICATION, "no column contains embedded images"),
         ("reviews", Modality.TEXT, Head.TOKEN_CLASSIFICATION, "a label for every word"),
         ("words", Modality.TEXT, Head.CLASSIFICATION, "needs labels"),
         ("questions", Modality.TEXT, Head.CLASSIFICATION, "needs labels"),
-        ("reviews", Modality.TEXT, Head.QUESTION_ANSWERING, "needs answers and where they begin"),
+        ("reviews", Modality.TEXT, Head.QUESTION_ANSWERING, "needs answers and their start positions"),
         ("speech", Modality.AUDIO, Head.CLASSIFICATION, "needs labels"),
     ],
 )
@@ -120,7 +120,10 @@ def test_answers_that_are_somewhere_else_are_refused_where_they_are_read(
     dataset = upload(client, "datasets", {"train.parquet": questions(3, 5, 1, 0)})["id"]
     answering = a_model(client, services, Modality.TEXT, Head.QUESTION_ANSWERING)
     body = problem(submit(client, answering, dataset), 422, "dataset_schema")
-    assert "at train[2], the answer 'up' does not begin at character 1 of the context: there is 'p'" in body["detail"]
+    assert (
+        "at train[2], the answer 'up' does not start at character 1 of the context: the context has 'p' there"
+        in body["detail"]
+    )
     assert body["errors"][0]["pointer"] == "/dataset/columns/label"
     encoder = a_model(client, services, Modality.TEXT, Head.MASKED_LM)
     assert submit(client, encoder, dataset, columns={"input": "context"}).status_code == 202
@@ -151,7 +154,7 @@ def test_texts_are_no_labels(client: TestClient, services: Services) -> None:
     dataset = upload(client, "datasets", {"train.parquet": SPEECH})["id"]
     model = a_model(client, services, Modality.AUDIO, Head.CLASSIFICATION)
     answer = submit(client, model, dataset, columns={"label": "sentence"})
-    assert "not the names of labels" in problem(answer, 422, "dataset_schema")["detail"]
+    assert "not label names" in problem(answer, 422, "dataset_schema")["detail"]
 
 
 def test_what_was_completed_before_kinds_were_written_down(client: TestClient, services: Services) -> None:

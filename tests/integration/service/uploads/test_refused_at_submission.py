@@ -121,7 +121,7 @@ def test_any_column_is_judged_by_its_labels(client: TestClient, model: str) -> N
         ("speaker", "labels_mismatch", "2 labels of the dataset in column 'speaker'"),
         ("said", "dataset_schema", "train[0] is not a text of 1 to 256"),
         ("some", "dataset_schema", "train[4] is not a text"),
-        ("both", "labels_mismatch", "several labels a row"),
+        ("both", "labels_mismatch", "several labels per row"),
         ("age", "labels_mismatch", "12 labels of the dataset in column 'age'"),
         ("height", "dataset_schema", "neither texts nor whole numbers"),
     ):
@@ -251,7 +251,7 @@ def test_scores_are_no_labels_and_refused_by_whoever_needs_some(client: TestClie
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        ((TEXT, [*LABELS, None] * 4), "the row train[4] has no label"),
+        ((TEXT, [*LABELS, None] * 4), "row train[4] has no label"),
         ((TEXT, ["w" * 300] * 20), "the label at train[0] is not a text of 1 to 256 characters"),
     ],
     ids=["null", "long"],
@@ -375,7 +375,7 @@ def test_a_column_that_differs_between_shards_is_refused_where_it_is_named(clien
     dataset = upload(client, "datasets", {"train.parquet": labelled(), "test.parquet": more})["id"]
     assert ("no_labels", "/dataset/splits/test") not in warned(submit(client, model, dataset))
     body = problem(submit(client, model, dataset, columns={"input": "other"}), 422, "dataset_schema")
-    assert "column 'other' is in test.parquet and not in train.parquet" in body["detail"]
+    assert "column 'other' is in test.parquet but not in train.parquet" in body["detail"]
 
 
 def test_clips_that_end_early_or_cancel_out_are_counted_and_warned_of(client: TestClient, model: str) -> None:
@@ -393,4 +393,4 @@ def test_clips_that_end_early_or_cancel_out_are_counted_and_warned_of(client: Te
     assert contents["clip_flaws"] == {"train": {"clips_cut_short": 2, "clips_cancelled": 1}}
     answer = submit(client, model, dataset)
     assert warned(answer) == [(code, "/dataset/splits/train") for code in ("clips_cut_short", "clips_cancelled")]
-    assert answer.json()["warnings"][0]["detail"].startswith("2 of the clips of the split 'train' end before")
+    assert answer.json()["warnings"][0]["detail"].startswith("2 of the clips of the split 'train' end earlier")

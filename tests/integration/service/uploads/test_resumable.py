@@ -134,7 +134,7 @@ def test_a_wrong_offset_says_the_right_one(client: TestClient, files: dict[str, 
     place = begun(client, declare(client, files), NAME, len(data))
     assert send(client, place, 0, data[:100]).status_code == 204
     for offset in (0, 99, 101, len(data)):
-        assert "Go on at 100" in problem(send(client, place, offset, data[100:200]), 409, "upload_offset")["detail"]
+        assert "Continue at 100" in problem(send(client, place, offset, data[100:200]), 409, "upload_offset")["detail"]
     assert offset_of(client, place) == 100
 
 
@@ -208,7 +208,7 @@ def test_who_goes_on_shuts_out_an_earlier_request(
         yield data[400:800]
         raise ClientDisconnect
 
-    with pytest.raises(SecateurError, match="Another request goes on"):
+    with pytest.raises(SecateurError, match="Another request is sending"):
         asyncio.run(resumable.receive(services, place.rpartition("/")[2], 0, None, None, stalls()))
     assert offset_of(client, place) == brought
     assert len(stored(services)) == (1 if brought else 0)

@@ -15,12 +15,18 @@ from checkpoints.config.checkpoint_config import read_config
             {"model_type": "bert", "architectures": ["BertForMultipleChoice"]},
             "BertForMultipleChoice cannot be pruned: save it as BertModel",
         ),
-        ({"model_type": "bert", "architectures": ["BertForPreTraining"]}, "the nearest that can be is BertForMaskedLM"),
-        ({"model_type": "bert", "architectures": ["BertLMHeadModel"]}, "the nearest that can be is BertForMaskedLM"),
+        (
+            {"model_type": "bert", "architectures": ["BertForPreTraining"]},
+            "the nearest supported class is BertForMaskedLM",
+        ),
+        (
+            {"model_type": "bert", "architectures": ["BertLMHeadModel"]},
+            "the nearest supported class is BertForMaskedLM",
+        ),
         ({"model_type": "roberta", "architectures": ["RobertaForMultipleChoice"]}, "save it as RobertaModel"),
         (
             {"model_type": "hubert", "architectures": ["HubertForSpeechClassification"]},
-            "`HubertForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)`. What its head "
+            "`HubertForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)`. Whatever its head "
             "(`projector` and `classifier`) does not find",
         ),
         (
@@ -47,18 +53,21 @@ from checkpoints.config.checkpoint_config import read_config
         ({"model_type": "unispeech", "architectures": ["UniSpeechForPreTraining"]}, "save it as UniSpeechModel"),
         (
             {"model_type": "wav2vec2-conformer", "architectures": ["Wav2Vec2ConformerForSequenceClassification"]},
-            "The nearest by name is Wav2Vec2ForSequenceClassification",
+            "The nearest supported class by name is Wav2Vec2ForSequenceClassification",
         ),
-        ({"model_type": "vit_mae", "architectures": ["ViTMAEForPreTraining"]}, "The nearest by name is ViTModel"),
+        (
+            {"model_type": "vit_mae", "architectures": ["ViTMAEForPreTraining"]},
+            "The nearest supported class by name is ViTModel",
+        ),
         ({"model_type": "dinov2", "architectures": ["Dinov2Backbone"]}, "save it as Dinov2Model"),
         (
             {"model_type": "dinov2_with_registers", "architectures": ["Dinov2WithRegistersModel"]},
-            "The nearest by name is Dinov2Model",
+            "The nearest supported class by name is Dinov2Model",
         ),
         ({"model_type": "vit", "architectures": ["ViTForMaskedImageModeling"]}, "save it as ViTModel"),
-        ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it alone: `ClapAudioModelWithProjection"),
+        ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it separately: `ClapAudioModelWithProjection"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),
-        ({"model_type": "clap_text_model", "architectures": ["ClapTextModel"]}, "the class with its projection"),
+        ({"model_type": "clap_text_model", "architectures": ["ClapTextModel"]}, "can be pruned with its projection"),
         (
             {"model_type": "clip", "architectures": ["CLIPModel"]},
             "`CLIPVisionModelWithProjection.from_pretrained(folder).save_pretrained(other)`",
@@ -71,27 +80,33 @@ from checkpoints.config.checkpoint_config import read_config
             "ElectraForPreTraining cannot be pruned: save it as ElectraModel",
         ),
         ({"model_type": "electra", "architectures": ["ElectraForCausalLM"]}, "save it as ElectraModel"),
-        ({"model_type": "nezha", "architectures": ["NezhaForMaskedLM"]}, "The nearest by name is MPNetForMaskedLM"),
+        (
+            {"model_type": "nezha", "architectures": ["NezhaForMaskedLM"]},
+            "The nearest supported class by name is MPNetForMaskedLM",
+        ),
         ({"model_type": "mpnet", "architectures": ["MPNetForMultipleChoice"]}, "save it as MPNetModel"),
         (
             {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
-            "model_type 't5'. These model types can be pruned",
+            "model_type 't5'. Supported model types: ",
         ),
         (
             {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
-            "Of models that continue texts GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, MistralForCausalLM and "
-            "Qwen2ForCausalLM can be pruned.",
+            "Of the language models that continue texts, GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, "
+            "MistralForCausalLM and Qwen2ForCausalLM can be pruned.",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},
-            "the nearest that can be is GPT2LMHeadModel. Load it as that, `GPT2LMHeadModel.from_pretrained(",
+            "the nearest supported class is GPT2LMHeadModel. Load it with `GPT2LMHeadModel.from_pretrained(",
         ),
         (
             {"model_type": "opt", "architectures": ["OPTForSequenceClassification"]},
-            "the nearest that can be is OPTForCausalLM",
+            "the nearest supported class is OPTForCausalLM",
         ),
-        ({"model_type": "bert", "architectures": ["BertModel", "BertModel"]}, "Exactly one architecture is needed"),
-        ({"model_type": "bert"}, "write it into `architectures`"),
+        (
+            {"model_type": "bert", "architectures": ["BertModel", "BertModel"]},
+            "`architectures` must have exactly one entry",
+        ),
+        ({"model_type": "bert"}, "set `architectures`"),
     ],
 )
 def test_the_nearest_class_and_the_way_to_it(config: dict[str, Any], said: str) -> None:

@@ -43,7 +43,7 @@ def test_it_counts_as_it_is() -> None:
     assert warning.code == "pruned_before"
     # Of 2 · (4 · 32 · 32 + 4 · 32): eleven QK and seven VO channels of one layer are left, and both output biases.
     gone = 1 - (11 * 2 * 33 + 7 * (32 + 33) + 2 * 32) / (2 * (4 * 32 * 32 + 4 * 32))
-    assert f"{gone:.1%} of the parameters of its attention and {1 - 71 / 128:.1%} of its feed-forward" in warning.detail
+    assert f"{gone:.1%} of its attention parameters and {1 - 71 / 128:.1%} of its feed-forward" in warning.detail
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_what_is_estimated_is_of_the_model_as_it_is(granularity: str) -> None:
             "/pruning/granularity",
             "ragged, entire_head, head_and_channel or head_and_width",
         ),
-        ({"layout": "stock", "granularity": "entire_head"}, "/pruning/layout", "cannot say"),
+        ({"layout": "stock", "granularity": "entire_head"}, "/pruning/layout", "cannot express"),
         ({"align": 8}, "/pruning/align", "smaller align"),
         ({"kind": "latency", "share": 0.02}, "/pruning/target/latency", "not all alike"),
-        ({"exclude_layers": [0, 1]}, "/pruning/exclude_layers", "All 2 layers"),
-        ({"exclude_layers": [1]}, "/pruning/parts", "gone already"),
+        ({"exclude_layers": [0, 1]}, "/pruning/exclude_layers", "all 2 layers"),
+        ({"exclude_layers": [1]}, "/pruning/parts", "no attention left"),
     ],
 )
 def test_what_cannot_be_asked_of_it(changes: dict[str, Any], pointer: str, said: str) -> None:
@@ -187,5 +187,5 @@ def test_neurons_alone_where_no_attention_is_left() -> None:
     config["pruned_attention"] = [each | {"qk": [], "vo": [], "heads": []} for each in config["pruned_attention"]]
     found = describe(config, ast_tensors(config))
     check_feasible(found.shape, found.widths, pruning(0.5, "ffn_sparsity"))
-    with pytest.raises(SecateurError, match="gone already"):
+    with pytest.raises(SecateurError, match="no attention left"):
         check_feasible(found.shape, found.widths, pruning())

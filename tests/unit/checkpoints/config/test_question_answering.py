@@ -17,6 +17,6 @@ def test_two_outputs_are_no_labels(said: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("num_labels", 3), ("id2label", {"0": "a"})])
 def test_another_number_is_refused(key: str, value: Any) -> None:
-    with pytest.raises(SecateurError, match="has 2 outputs, where an answer begins and where it ends") as caught:
+    with pytest.raises(SecateurError, match="has 2 outputs, the start and the end of the answer") as caught:
         read_config({**BERT, key: value})
     assert caught.value.code is ErrorCode.CONFIG_INVALID

@@ -95,7 +95,7 @@ def test_dense_modules_are_read_by_name() -> None:
         ({"in_features": None}, "a whole number from 1"),
         ({"bias": 1}, "true or false"),
         ({"bias": None}, "true or false"),
-        ({"use_residual": True}, "adds its input"),
+        ({"use_residual": True}, "residual connection"),
         ({"module_input_name": "token_embeddings"}, "one of sentence_embedding"),
         ({"own": 1}, "not supported"),
     ],
@@ -110,7 +110,7 @@ def test_other_settings_of_a_dense_module_are_refused(changes: dict[str, Any], s
 
 def test_dense_modules_follow_from_the_poolings_width() -> None:
     modules = dense().dense
-    with pytest.raises(SecateurError, match="`in_features`: 64 is needed"):
+    with pytest.raises(SecateurError, match="`in_features`: must be 64"):
         check_dense(modules, 64, lambda _name: None)
 
 
@@ -129,11 +129,11 @@ def test_dense_modules_follow_from_the_poolings_width() -> None:
         (MODULES, [module(0, path="../0"), module(1)], "`path` must be ''"),
         (MODULES, [module(0), module(1, path="/etc")], "`path` must be '1_Pooling'"),
         (MODULES, [module(0, kwargs=["trust"]), module(1)], "`kwargs` are not supported"),
-        (MODULES, [0, module(1)], "an object is needed"),
+        (MODULES, [0, module(1)], "must be an object"),
         (POOLING, {"pooling_mode": "evil"}, "one of cls, max"),
         (POOLING, {"pooling_mode": []}, "one of cls, max"),
         (POOLING, {"pooling_mode": [["cls"]]}, "one of cls, max"),
-        (POOLING, {"pooling_mode_cls_token": 1}, "true or false is needed"),
+        (POOLING, {"pooling_mode_cls_token": 1}, "must be true or false"),
         (POOLING, {"include_prompt": False}, "include_prompt"),
         (POOLING, {"own": 1}, "this setting is not supported"),
         (POOLING, b"[" * 10**5, "1_Pooling/config.json"),
@@ -145,7 +145,7 @@ def test_dense_modules_follow_from_the_poolings_width() -> None:
         (ENCODERS[0], {"modality_config": {"image": {}}}, "this setting is not supported"),
         (ENCODERS[0], b'{"a": "' + b"x" * MAX_BYTES + b'"}', "is larger than"),
         (NORMALIZE, {"module_input_name": "token_embeddings"}, "one of sentence_embedding"),
-        (GENERAL, {"default_prompt_name": "other"}, "`prompts` has none of that name"),
+        (GENERAL, {"default_prompt_name": "other"}, "`prompts` has no entry of this name"),
         (GENERAL, {"default_prompt_name": ["q"], "prompts": {"q": ""}}, "a text of at most"),
         (GENERAL, {"prompts": {"q": "x" * 5000}}, "at most 64 texts"),
         (GENERAL, {"prompts": ["q"]}, "at most 64 texts"),

@@ -196,7 +196,7 @@ def test_latency_of_feed_forward_blocks_goes_further_and_needs_them_alike() -> N
         with pytest.raises(SecateurError) as caught:
             check_feasible(shape, shape.dense, pruning(most + 0.01, "latency", parts=parts))
         assert caught.value.errors[0].detail == f"maximum {most:.4f}"
-        assert ("goes further" in caught.value.detail) == (len(parts) == 1)
+        assert ("allows more" in caught.value.detail) == (len(parts) == 1)
     uneven = (*blocks[:-1], blocks[-1].model_copy(update={"neurons": 64}))
     shape = SHAPE.model_copy(update={"feed_forward": uneven})
     check_feasible(shape, shape.dense, pruning(0.01, "latency"))
@@ -233,7 +233,7 @@ def test_a_bound_is_refused_where_nothing_can_go() -> None:
     asked = {"preset": "paper", "target": {"max_drop": 0.01}, "min_heads": HEADS}
     error = refused(Pruning.model_validate(asked))
     assert (error.code, error.errors[0].pointer) == ("sparsity_out_of_reach", "/pruning/target/max_drop")
-    assert "can remove nothing of this model's FLOPs" in error.detail
+    assert "cannot remove any of this model's FLOPs" in error.detail
     check_feasible(SHAPE, DENSE, Pruning.model_validate({**asked, "min_heads": HEADS - 1}))
     # More than there are is what was got wrong, and not the bound.
     assert refused(Pruning.model_validate({**asked, "min_heads": HEADS + 1})).errors[0].pointer == "/pruning/min_heads"

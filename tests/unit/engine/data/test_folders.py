@@ -108,7 +108,7 @@ def test_recordings_with_what_was_said_in_metadata(folder: Path) -> None:
 
 def test_a_folder_of_nothing_known_is_refused(folder: Path) -> None:
     (folder / "notes.txt").write_text("nothing here")
-    with pytest.raises(SecateurError, match="no images") as caught:
+    with pytest.raises(SecateurError, match="contains no parquet shards, audio") as caught:
         texts(folder)
     assert caught.value.code is ErrorCode.DATASET_EMPTY
 
@@ -116,7 +116,7 @@ def test_a_folder_of_nothing_known_is_refused(folder: Path) -> None:
 def test_another_kind_of_data_than_the_checkpoint_reads_is_refused(folder: Path) -> None:
     for number in range(3):
         write_picture(folder / WORDS[number] / f"{number}.png", (number, 0, 0))
-    with pytest.raises(SecateurError, match="no column holds texts") as caught:
+    with pytest.raises(SecateurError, match="no column contains texts") as caught:
         texts(folder)
     assert caught.value.code is ErrorCode.DATASET_SCHEMA
     assert "image (Image), label (ClassLabel)" in caught.value.detail

@@ -48,8 +48,8 @@ def test_names_from_every_kind_of_column(values: list[Any], feature: Any, expect
         (["no", None], TEXT, "train[1]"),
         (["no", ""], TEXT, "train[1]"),
         ([0, -1], IDS, "train[1]"),
-        ([0.5], datasets.Value("float32"), "neither text nor whole numbers"),
-        ([True], datasets.Value("bool"), "neither text nor whole numbers"),
+        ([0.5], datasets.Value("float32"), "neither texts nor whole numbers"),
+        ([True], datasets.Value("bool"), "neither texts nor whole numbers"),
     ],
 )
 def test_labels_that_name_nothing_are_refused(values: list[Any], feature: Any, place: str) -> None:

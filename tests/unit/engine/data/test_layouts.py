@@ -224,7 +224,7 @@ def test_data_without_a_train_split_is_refused(folder: Path) -> None:
         (Columns(input="sound"), "'sound'"),
         (Columns(label="word"), "'word'"),
         (Columns(group="speaker"), "'speaker'"),
-        (Columns(input="label"), "no audio"),
+        (Columns(input="label"), "does not contain audio"),
         (Columns(label="audio"), "by name"),
     ],
 )

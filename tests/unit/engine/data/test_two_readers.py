@@ -93,8 +93,8 @@ def test_columns_that_nobody_reads_may_differ(tmp_path: Path, shards: dict[str, 
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
-        ({}, {"text": pa.array(range(6))}, "column 'text' is string in train-0.parquet and int64 in train-1.parquet"),
-        ({}, {"label": pa.array(range(6))}, "column 'label' is string in train-0.parquet and int64 in train-1.parquet"),
+        ({}, {"text": pa.array(range(6))}, "column 'text' is string in train-0.parquet but int64 in train-1.parquet"),
+        ({}, {"label": pa.array(range(6))}, "column 'label' is string in train-0.parquet but int64 in train-1.parquet"),
         ({"label": pa.array([[name] for name in NAMES * 3])}, {}, "column 'label' is list<item: string>"),
     ],
 )
@@ -106,9 +106,9 @@ def test_columns_that_are_read_may_not(tmp_path: Path, first: Any, second: Any, 
 def test_a_column_that_is_read_and_is_not_everywhere_is_named(tmp_path: Path) -> None:
     without = {"label": pa.array(list(NAMES) * 3), "other": pa.array(REVIEWS)}
     folder = write(tmp_path / "data", {"test": without, "train": columns()})
-    assert "column 'text' is in train.parquet and not in test.parquet" in both_refuse(folder)
+    assert "column 'text' is in train.parquet but not in test.parquet" in both_refuse(folder)
     part = write(tmp_path / "part", {"train-0": columns(), "train-1": {"text": pa.array(REVIEWS)}})
-    assert "column 'label' is in train-0.parquet and not in train-1.parquet" in both_refuse(part)
+    assert "column 'label' is in train-0.parquet but not in train-1.parquet" in both_refuse(part)
 
 
 def test_other_label_names_are_named_with_column_and_files(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_other_label_names_are_named_with_column_and_files(tmp_path: Path) -> No
     other = {"label": {"names": ["good", "bad"], "_type": "ClassLabel"}}
     write(tmp_path / "more", {"test": columns(label=pa.array([0, 1] * 3))}, other)
     (tmp_path / "more" / "test.parquet").rename(folder / "test.parquet")
-    assert "column 'label' has other label names in t" in both_refuse(folder)
+    assert "column 'label' has different label names in t" in both_refuse(folder)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_settings_of_generation_that_transformers_cannot_read_are_named(said: ob
     assert [item.pointer for item in caught.value.errors] == ["/generation_config.json"]
 
 
-@pytest.mark.parametrize("case", ["its own head", "both alike", "under the head's name"])
+@pytest.mark.parametrize("case", ["its own head", "make them agree", "under the head's name"])
 @pytest.mark.parametrize(
     "tiny",
     [each for each in DECODERS if each.model_spec.family.ties(each.config)],

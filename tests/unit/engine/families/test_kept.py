@@ -112,6 +112,6 @@ def test_the_engine_begins_with_what_transformers_reads(tiny, tmp_path):
     with torch.no_grad():
         linear = loaded.model.get_submodule(tiny.model_spec.layout_of(loaded.model).feed_forward[-1].second)
         linear.weight.mul_(1.5)
-    with pytest.raises(SecateurError, match=r"does not answer as transformers") as caught:
+    with pytest.raises(SecateurError, match=r"gives other outputs than transformers") as caught:
         check_original(tmp_path, loaded, inputs)
     assert caught.value.code == "original_mismatch"

@@ -72,7 +72,7 @@ def test_the_largest_cut_that_held_is_the_step_and_the_result(whole: tuple[Path,
     result = finished(said)
     assert (result.step, result.stopped, result.test) == (1, None, cut.test)
     assert cut.test is not None
-    assert "5 points may be lost" in result.detail
+    assert "the allowed drop is 5 points" in result.detail
     # What was asked and what was found are in the records and in what people read.
     record = json.loads((out / "step-1" / "pruning.json").read_text())
     assert record["spec"]["pruning"]["target"]["max_drop"] == 0.05
@@ -117,7 +117,7 @@ def test_where_recovery_loses_too_much_smaller_cuts_are_confirmed_and_then_it_is
     asked = [step.target.requested for step in steps if step.target]
     assert asked == [pytest.approx(share * first) for share in (1, 0.75, 0.5)]
     assert (result.step, result.stopped, result.test) == (0, StopReason.MAX_DROP, steps[0].test)
-    assert "All 3 cuts" in result.detail
+    assert "All 3 confirmed cuts" in result.detail
     # Each is a cut of the original, and not of what the one before it left.
     assert [step.achieved_sparsity for step in steps[1:]] == pytest.approx(asked, abs=0.02)
     assert [step.test is not None for step in steps] == [True, False, False, False]

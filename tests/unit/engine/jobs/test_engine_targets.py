@@ -76,7 +76,7 @@ def test_recovery_that_does_harm_is_not_kept_where_the_spec_says_so(tmp_path: Pa
     weights = [(tmp_path / name / "step-1" / "model.safetensors").read_bytes() for name in ("none", "better")]
     assert weights[0] == weights[1]
     report = (tmp_path / "better" / "step-1" / "report.html").read_text()
-    assert "worse than before it, so the cut model was kept as it was" in report
+    assert "worse than without, so recovery was not kept" in report
     assert "unless validation was better without" in report
 
 

@@ -115,7 +115,7 @@ def test_a_file_of_another_step_is_ignored(whole, killed, tmp_path, caplog):
         prune(tmp_path, said, training=file, kill=after_first)
     assert identity(tmp_path / "step-1") == identity(whole[0] / "step-1")
     assert [event.epoch for event in said if isinstance(event, Loss)] == [1, 2, 3]
-    assert caplog.text.count("starts afresh; step-2-epoch-2.safetensors is not used") == 1
+    assert caplog.text.count("starts over; step-2-epoch-2.safetensors is not used") == 1
     assert file.exists()
 
 

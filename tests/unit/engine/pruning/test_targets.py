@@ -183,7 +183,7 @@ def test_what_noise_covers_is_not_out_of_reach():
 
 def test_a_latency_nearer_to_nothing_is_refused():
     spec = pruning(0.001, "latency", granularity="entire_head", scope="local")
-    with pytest.raises(SecateurError, match="nearer to removing nothing") as caught:
+    with pytest.raises(SecateurError, match="closer to removing nothing") as caught:
         selection_for(drawn_scores(), DENSE, SHAPE, spec, share=0.001, latency=MODEL)
     assert caught.value.code == "sparsity_out_of_reach"
 

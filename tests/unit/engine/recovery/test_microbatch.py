@@ -207,7 +207,7 @@ def test_one_of_several_processes_finds_it_out_without_the_others(
         gradient(objective, [split.batch(range(10))])
 
 
-@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the host does not say how much memory it has")
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the host does not report its memory")
 def test_where_nothing_fits_it_says_what_there_is(
     model: ASTForAudioClassification, split: FeatureSplit, room_for: Callable[[int, Exception], None]
 ) -> None:

@@ -219,7 +219,7 @@ def test_a_damaged_file_is_not_used(
     assert not again.resumed
     assert again.losses == whole.losses
     assert same(again, whole)
-    assert "starts afresh" in caplog.text
+    assert "starts over" in caplog.text
 
 
 @pytest.mark.parametrize("other", ["step", "seed", "microbatch", "epochs", "learning_rate", "weights"])
@@ -237,7 +237,7 @@ def test_a_file_of_another_training_is_not_used(
     again.run(replace(checkpointing, step=3) if other == "step" else checkpointing)
     assert not again.resumed
     assert same(again, whole)
-    assert "it is of another training" in caplog.text
+    assert "it belongs to another training" in caplog.text
 
 
 def test_a_disk_that_is_full_costs_the_file_and_not_the_job(

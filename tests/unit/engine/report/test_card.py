@@ -104,7 +104,7 @@ def test_exports_are_shown_with_how_to_run_them(tmp_path: Path, job: Job, export
 def test_a_step_beyond_the_bound_says_so(tmp_path: Path, stopped_job: Job, job: Job) -> None:
     assert stopped_job.result is not None
     _, body = _write(tmp_path, stopped_job)
-    assert "This step lies beyond the bound" in body
+    assert "This step is beyond the job's bound" in body
     assert stopped_job.result.detail in body
     _, free = _write(tmp_path, job)
     assert "bound" not in free
@@ -158,8 +158,8 @@ def test_the_card_says_what_was_cut_and_of_what_the_share_is(tmp_path: Path, gra
     spec = job.spec.model_copy(update={"pruning": pruning})
     _, body = _write(tmp_path, replace(job, steps=steps, spec=spec))
     assert f"(`{granularity.value}`)" in body
-    assert "on the way to 30.0% of the original FLOPs" in body
-    assert "of the original FLOPs: 20.00% asked for at this step, 19.87% saved" in body
+    assert "towards the target: 30.0% of the original FLOPs" in body
+    assert "of the original FLOPs: target at this step 20.00%, saved 19.87%" in body
 
 
 def test_a_job_that_cuts_both_shows_both(tmp_path: Path, job: Job) -> None:
@@ -171,7 +171,7 @@ def test_a_job_that_cuts_both_shows_both(tmp_path: Path, job: Job) -> None:
     assert f"with {100 * last.achieved_sparsity:.1f}% of its attention and 30.0% of its feed-forward parameters" in body
     assert "structures of its attention and neurons of its feed-forward blocks were" in body
     assert "| feed-forward parameters | 880 k | 616 k |" in body
-    assert "asked for 33.33% of the original feed-forward parameters at this step, removed 30.00%" in body
+    assert "target at this step 33.33% of the original feed-forward parameters, removed 30.00%" in body
     front, body = _write(tmp_path, cutting_both(job, {"ffn_sparsity": 0.5}))
     assert "attention-pruning" not in front["tags"]
     assert "classifier with 30.0% of its feed-forward parameters removed" in body
@@ -192,7 +192,7 @@ def test_what_stands_beside_the_metric_is_shown(tmp_path: Path, job: Job) -> Non
     [
         (Modality.AUDIO, Head.CTC, "AutoModelForCTC", ("# Speech recogniser with", "AutoProcessor.from_pretrained")),
         (Modality.IMAGE, Head.CLASSIFICATION, "AutoModelForImageClassification", ("# Image classifier", "AutoImageProcessor")),
-        (Modality.TEXT, Head.TOKEN_CLASSIFICATION, "AutoModelForTokenClassification", ("one a token", "AutoTokenizer")),
+        (Modality.TEXT, Head.TOKEN_CLASSIFICATION, "AutoModelForTokenClassification", ("one per token", "AutoTokenizer")),
         (Modality.TEXT, Head.EMBEDDING, "AutoModel", ("# Text encoder with", "mean of `last_hidden_state`")),
     ],
 )  # fmt: skip

@@ -253,19 +253,19 @@ def test_the_sensitivity_figure_shows_what_each_layer_costs(tmp_path: Path, anal
     points = [3.0, 6.0, 12.0, 10.0, 20.0, 40.0, 6.0, 12.0, 24.0, -0.5, -1.0, -2.0]
     nats = [0.06, 0.12, 0.24, 0.20, 0.40, 0.80, 0.12, 0.24, 0.48, -0.01, -0.02, -0.04]
     assert cell_texts(tmp_path, "sensitivity") == [f"{v:.1f}" for v in points] + [f"{v:.2f}" for v in nats]
-    assert "What each layer alone would cost" in page.text
+    assert "What cutting each layer alone would cost" in page.text
     assert "on 128 validation samples" in page.text
     # A sixth is as near as whole heads come to a quarter, and the reader is told.
-    assert "in fact 17 to 17%, 50 to 50%, 83 to 83% were removed" in page.text
+    assert "actually removed were 17 to 17%, 50 to 50%, 83 to 83%." in page.text
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_stopped_job_says_why_and_which_step_to_take(tmp_path: Path, stopped_job: Job, job: Job) -> None:
     assert stopped_job.result is not None
     page = _write(tmp_path, stopped_job)
-    assert "The job ended here, before its target." in page.text
+    assert "The job stopped here, before its target." in page.text
     assert stopped_job.result.detail in page.text
-    assert "On test the result has accuracy 81.2%." in page.text
+    assert "The result's accuracy on test is 81.2%." in page.text
     assert "2 result" in page.text
     assert "3 beyond the bound" in page.text
     assert "falls by more than 5 points" in page.text
@@ -286,7 +286,7 @@ def test_what_was_asked_and_what_was_met_in_the_targets_own_unit(tmp_path: Path,
     page = _write(tmp_path, replace(job, steps=steps, spec=spec))
     # What is asked of a part by itself has its columns in the table of steps.
     of_a_part = kind in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY)
-    assert ("which is what the target counts" in page.text) is not of_a_part
+    assert ("the unit of the target" in page.text) is not of_a_part
     assert ("31.23%" in page.text) is not of_a_part
     assert ("+1.23 points" in page.text) is not of_a_part
 
@@ -300,10 +300,11 @@ def test_a_job_that_cuts_both_shows_what_was_asked_and_met_of_both(tmp_path: Pat
     attention = f"{100 * last.achieved_sparsity:.1f}%"
     assert f"Keywords: {attention} of its attention and 30.0% of its feed-forward parameters removed" in page.text
     assert (
-        "on the way to 50.0% of the original attention parameters and 50.0% of the original feed-forward" in page.text
+        "towards the target: 50.0% of the original attention parameters and 50.0% of the original feed-forward"
+        in page.text
     )
-    assert f"attention removed {attention} {100 * last.requested_sparsity:.1f}% asked for" in page.text
-    assert "feed-forward removed 30.0% 33.3% asked for" in page.text
+    assert f"attention removed {attention} target {100 * last.requested_sparsity:.1f}%" in page.text
+    assert "feed-forward removed 30.0% target 33.3%" in page.text
     assert f"{100 * last.requested_sparsity:.1f}% {100 * last.achieved_sparsity:.2f}% 33.3% 30.00%" in page.text
     assert "feed-forward parameters -30.0%" in page.text
     assert "neurons of feed-forward blocks" in page.text
@@ -317,10 +318,10 @@ def test_a_job_that_cuts_both_shows_what_was_asked_and_met_of_both(tmp_path: Pat
 def test_a_job_of_feed_forward_blocks_alone_says_nothing_of_attention_removed(tmp_path: Path, job: Job) -> None:
     page = _write(tmp_path, cutting_both(job, {"ffn_sparsity": 0.5}))
     assert "Keywords: 30.0% of its feed-forward parameters removed" in page.text
-    assert "feed-forward removed 30.0% 33.3% asked for" in page.text
+    assert "feed-forward removed 30.0% target 33.3%" in page.text
     assert "attention removed" not in page.text
-    assert "fisher_gate criterion, global scope, after step 3" in page.text
-    assert "which is what the target counts" not in page.text
+    assert "fisher_gate criterion, global scope, step 3" in page.text
+    assert "the unit of the target" not in page.text
     assert not (tmp_path / "figure-heads.svg").exists()
     assert cell_texts(tmp_path, "layers") == [cell for step in ("10", "20", "30") for cell in 4 * [step]]
 
@@ -328,7 +329,7 @@ def test_a_job_of_feed_forward_blocks_alone_says_nothing_of_attention_removed(tm
 @pytest.mark.usefixtures("no_figures")
 def test_in_one_ranking_nothing_was_asked_of_either_part(tmp_path: Path, job: Job) -> None:
     page = _write(tmp_path, cutting_both(job, {"flops": 0.5}, parts=["attention", "feed_forward"]))
-    assert "feed-forward removed 30.0% – asked for" in page.text
+    assert "feed-forward removed 30.0% target –" in page.text
     assert "in one ranking with the rest" in page.text
 
 
@@ -355,7 +356,7 @@ def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
     for shown in (
         "any number of channels in any head", "widths in multiples of 8", "scores per parameter removed",
         "rotated into its principal axes", "refitted on the calibration samples", "in 4 steps, cubic",
-        "Left as they were layers 0, 3", "over the model's own labels", "after each step 1 epoch on train, all weights",
+        "Not cut layers 0, 3", "over the model's own labels", "after each step 1 epoch on train, all weights",
         "with recovery of all weights",
         "70% of the loss for the original's answers at temperature 3, 30% for the labels",
         "attention outputs matched layer by layer, weight 0.25",

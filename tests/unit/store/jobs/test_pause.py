@@ -33,8 +33,8 @@ from tests.support.jobs.job_transitions import (
 )
 
 QUEUED, RUNNING, PAUSED = (StateChanged(state=state) for state in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED))
-PAUSED_AT_ONCE = StateChanged(state=JobState.PAUSED, detail="a pause was asked for")
-PAUSE_TO_COME = StateChanged(state=JobState.RUNNING, detail="a pause was asked for")
+PAUSED_AT_ONCE = StateChanged(state=JobState.PAUSED, detail="pause requested")
+PAUSE_TO_COME = StateChanged(state=JobState.RUNNING, detail="pause requested")
 QUEUED_AGAIN = StateChanged(state=JobState.QUEUED, detail="resumed")
 RUNS_ON = StateChanged(state=JobState.RUNNING, detail="resumed")
 

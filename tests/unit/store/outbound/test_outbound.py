@@ -228,7 +228,7 @@ def test_an_answer_is_counted_as_it_comes() -> None:
     with receiver(lambda _: Reply(200, body=b"x" * 5000)) as made:
         outbound = OutboundClient(UrlRules(test_target=made.netloc))
         assert len(call(outbound, made.url, most=5000)[1]) == 5000
-        with pytest.raises(Unreachable, match="more than 4999 bytes"):
+        with pytest.raises(Unreachable, match="larger than 4999 bytes"):
             call(outbound, made.url, most=4999)
 
 

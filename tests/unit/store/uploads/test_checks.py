@@ -191,7 +191,7 @@ def test_a_dataset_that_kills_whoever_reads_it_is_refused_in_the_end(database: D
     assert claim(database) is None
     found = upload(database, upload_id)
     assert found.state is UploadState.OPEN
-    assert "vanished 3 times" in JobError.model_validate(found.error).detail
+    assert "died 3 times" in JobError.model_validate(found.error).detail
 
 
 def test_files_cannot_change_while_they_are_read(database: Database) -> None:

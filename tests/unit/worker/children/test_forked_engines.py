@@ -110,7 +110,7 @@ def test_without_a_template_the_engine_is_a_program(
     runner.run_one()
     runner.close()
     assert bench.job(job_id).state is JobState.SUCCEEDED
-    assert "without a template" in caplog.text
+    assert "without the template process" in caplog.text
 
 
 def test_a_jobs_home_gets_the_list_of_fonts_that_the_worker_made_once(

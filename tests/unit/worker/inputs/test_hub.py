@@ -86,7 +86,7 @@ def test_a_download_that_never_gets_on_is_given_up_for_now(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", FILES)
 def test_bytes_that_are_not_the_listed_ones_are_not_kept(tmp_path: Path, name: str) -> None:
     spoilt = hub_server({REPO: {name: FILES[name]}}, misbehaviour=Misbehaviour(spoil=True))
-    with spoilt as endpoint, pytest.raises(Away, match="other bytes"):
+    with spoilt as endpoint, pytest.raises(Away, match="do not match the hub's checksum"):
         fetch(hub_at(endpoint), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -112,7 +112,7 @@ def test_a_repository_that_was_renamed_is_not_fetched_by_the_token_for_its_old_n
     wrong = Misbehaviour(token="hf_secret", renamed=("some/model", "other/model"))
     with hub_server({"other/model": FILES}, misbehaviour=wrong) as endpoint:
         hub = hub_at(endpoint, hub_token="hf_secret", hub_token_repositories=["some/*"])
-        with pytest.raises(Refused, match="led to another repository"):
+        with pytest.raises(Refused, match="redirected to another repository"):
             fetch(hub, tmp_path)
     with hub_server({"other/model": FILES}, misbehaviour=Misbehaviour(renamed=wrong.renamed)) as endpoint:
         assert fetch(hub_at(endpoint), tmp_path) == FILES, "of public ones anybody may"
@@ -137,7 +137,10 @@ def test_a_redirect_leads_to_hosts_of_the_list_alone(tmp_path: Path) -> None:
             "https://cdn.example.com",
             "https://huggingface.co.example.com",
         ):
-            with hub_server({REPO: FILES}, elsewhere=where) as endpoint, pytest.raises(Refused, match="is not called"):
+            with (
+                hub_server({REPO: FILES}, elsewhere=where) as endpoint,
+                pytest.raises(Refused, match="an address that is not allowed"),
+            ):
                 fetch(hub_at(endpoint), tmp_path)
         assert inside.connections == 0
 
@@ -153,7 +156,7 @@ def test_what_may_be_tried_again(tmp_path: Path, status: int, error: type[Except
 def test_what_is_not_there() -> None:
     with hub_server({REPO: FILES}) as endpoint:
         hub = hub_at(endpoint)
-        with pytest.raises(Refused, match="nothing of that name"):
+        with pytest.raises(Refused, match="no repository of that name"):
             hub.files("models", "some/other", REVISION)
         with pytest.raises(Refused, match="no such revision"):
             hub.files("models", REPO, "f" * 40)
@@ -186,6 +189,6 @@ def test_a_fetch_stops_when_it_is_told_to(tmp_path: Path) -> None:
 
 
 def test_no_hub_is_called_inside_unless_a_test_says_so() -> None:
-    with receiver() as inside, pytest.raises(Refused, match="is not called"):
+    with receiver() as inside, pytest.raises(Refused, match="an address that is not allowed"):
         Hub(Settings(hub_url=inside.url), lambda: None, NOTHING_KEPT).files("models", REPO, REVISION)
     assert inside.connections == 0

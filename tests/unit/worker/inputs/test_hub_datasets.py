@@ -177,12 +177,12 @@ ABSOLUTE = [{"config_name": "default", "data_dir": "/etc"}]
     [
         ({"words.py": b"import os", "a.parquet": parquet(1)}, "scripts are never run"),
         ({"data.csv": b"a,b"}, "no parquet, audio (wav, flac, ogg, mp3) or image"),
-        ({"README.md": card(OUTSIDE), "a.parquet": parquet(1)}, "outside of the repository"),
-        ({"README.md": card(ABOVE), "a.parquet": parquet(1)}, "outside of the repository"),
-        ({"README.md": card(ABSOLUTE), "a.parquet": parquet(1)}, "outside of the repository"),
+        ({"README.md": card(OUTSIDE), "a.parquet": parquet(1)}, "outside the repository"),
+        ({"README.md": card(ABOVE), "a.parquet": parquet(1)}, "outside the repository"),
+        ({"README.md": card(ABSOLUTE), "a.parquet": parquet(1)}, "outside the repository"),
         ({"a.parquet": parquet(2, audio={"bytes": None, "path": "/etc/passwd"})}, "without the bytes of a file"),
         ({"a.parquet": b"no parquet at all"}, "could not be read"),
-        ({"../a.parquet": parquet(1)}, "not plain"),
+        ({"../a.parquet": parquet(1)}, "is not accepted"),
     ],
     ids=["script", "no data", "other host", "folder above", "other folder", "path for bytes", "not parquet", "name"],
 )
@@ -207,7 +207,7 @@ def test_what_is_not_there_and_what_is_too_large(tmp_path: Path) -> None:
         ]
     failures = [outcome.failure for outcome in outcomes]
     for failure, says in zip(
-        failures, ("nothing of that name", "no such revision", "this server takes 100"), strict=True
+        failures, ("no repository of that name", "no such revision", "the maximum on this server is 100"), strict=True
     ):
         assert failure is not None
         assert says in failure.detail

@@ -52,13 +52,14 @@ class AstFeatures:
     def _check(self, model_dir: Path) -> None:
         if self.sampling_rate not in SAMPLING_RATES:
             raise invalid(
-                f"a sampling_rate of {self.sampling_rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
+                f"a sampling_rate of {self.sampling_rate} is not supported; it must be from {SAMPLING_RATES[0]} "
+                f"to {SAMPLING_RATES[-1]}"
             )
         config = full_config(model_dir)
         # The defaults are ASTConfig's.
         expected = (config["max_length"], config["num_mel_bins"])
         if self.shape != expected or min(self.shape) < 4 or self.shape[0] * self.shape[1] > MAX_VALUES:
-            raise invalid(f"(max_length, num_mel_bins) is {self.shape}, and config.json expects {expected}")
+            raise invalid(f"(max_length, num_mel_bins) is {self.shape}, but config.json expects {expected}")
 
     def __call__(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Features float32 [B, frames, mels] of B clips, each computed by itself: a batch changes no bit of them.
@@ -70,7 +71,7 @@ class AstFeatures:
             features = self._extract(padded, sampling_rate=self.sampling_rate)["input_values"]
         stacked: NDArray[np.float32] = np.stack(features).astype(np.float32, copy=False)
         if stacked.shape[1:] != self.shape:
-            raise invalid(f"features have shape {stacked.shape[1:]} where {self.shape} was expected")
+            raise invalid(f"features have shape {stacked.shape[1:]}, but {self.shape} was expected")
         return stacked
 
     def _find_pad_value(self) -> float:
@@ -82,5 +83,5 @@ class AstFeatures:
         except (ValueError, TypeError, ArithmeticError, RuntimeError, AssertionError) as error:
             raise invalid(first_line(error)) from error
         if not np.isfinite(last).all() or np.ptp(last) != 0:
-            raise invalid("padding is not one finite value; check mean and std")
+            raise invalid("padding is not a single finite value; check mean and std")
         return float(last[0])

@@ -65,7 +65,7 @@ class AudioFeaturizer:
         features = self._extractor(decoded)
         for feature, where in zip(features, places, strict=True):
             if not np.isfinite(feature).all():
-                raise undecodable(where, "its samples are too large for finite features")
+                raise undecodable(where, "its samples are too large to compute finite features")
         return {self._extractor.keyword: features}
 
 
@@ -90,12 +90,13 @@ def decode_mono(
         raise undecodable(where, str(error)[:200].rstrip(".")) from None
     if whole and len(samples) > seconds * native:
         reason = (
-            f"the clip at {where} is longer than {seconds:g} s, and cutting speech would leave its transcript too long"
+            f"the clip at {where} is longer than {seconds:g} s; it cannot be truncated, because its transcript "
+            "would then be too long"
         )
         item = ErrorItem.at(where, code=ErrorCode.DATASET_SCHEMA, detail=reason)
-        raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}. Cut both.", (item,))
+        raise SecateurError(ErrorCode.DATASET_SCHEMA, f"The dataset cannot be used: {reason}. Shorten both.", (item,))
     if not len(samples):
-        raise undecodable(where, "it holds no samples")
+        raise undecodable(where, "it contains no samples")
     mono = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise undecodable(where, NOT_FINITE)
@@ -151,8 +152,9 @@ def load_torchaudio() -> Any:
             import_module(f"torchaudio.{part}")
     except (ImportError, OSError) as error:
         detail = (
-            f"torchaudio cannot be imported on this machine ({error}). Its wheel is built for CUDA; beside a CPU build "
-            f"of torch run `python {REPAIR_SCRIPT}` (or `secateur doctor --fix`) once, which removes its compiled half."
+            f"torchaudio cannot be imported on this machine ({error}). Its wheel is built for CUDA; next to a CPU "
+            f"build of torch, run `python {REPAIR_SCRIPT}` (or `secateur doctor --fix`) once to remove its compiled "
+            "half."
         )
         raise SecateurError(ErrorCode.ENGINE_ERROR, detail) from error
     return torchaudio

@@ -65,4 +65,4 @@ def file_bytes(cell: Value, where: str, undecodable: Callable[[str, str], Secate
             return Path(value["path"]).read_bytes()
         except OSError as error:
             raise undecodable(where, f"{Path(value['path']).name}: {error.strerror}") from None
-    raise undecodable(where, "the row has no embedded bytes; write them into the shard, not a path")
+    raise undecodable(where, "the row has no embedded bytes; the shard must contain the file's bytes, not a path")

@@ -24,12 +24,13 @@ class BlockFeaturizer(TextFeaturizer):
         """Raises CONFIG_INVALID or CODE_REFUSED."""
         super().__init__(model_dir, words=False)
         if not getattr(self._tokenizer, "is_fast", False):
-            raise invalid("the tokenizer cannot divide texts into blocks; a tokenizer.json is needed")
+            raise invalid("the tokenizer cannot split texts into blocks; a tokenizer.json is required")
         self._longest = min(self._longest, BLOCK)
         self._special = self._tokenizer.num_special_tokens_to_add()
         if self._longest < self._special + 2:
             raise invalid(
-                f"a block of {self._longest} tokens, {self._special} of them the tokenizer's own, has no next token"
+                f"a block of {self._longest} tokens, {self._special} of them special tokens, has no next token to "
+                "predict"
             )
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:

@@ -64,10 +64,10 @@ class ImageFeaturizer:
         if largest is not None:
             least = max(_pair(config["patch_size"]))
             if made.ndim != len(self._shape) or not all(least <= side <= largest for side in made.shape[1:]):
-                raise invalid(f"images become {list(made.shape)}, and sides from {least} to {largest} are read")
+                raise invalid(f"images have shape {list(made.shape)}, but sides must be from {least} to {largest}")
             self._shape = (self._shape[0], *made.shape[1:])
         if made.shape != self._shape or not np.isfinite(made).all():
-            raise invalid(f"images become {list(made.shape)}, and config.json expects {list(self._shape)}")
+            raise invalid(f"images have shape {list(made.shape)}, but config.json expects {list(self._shape)}")
 
     def decode(self, value: Value, where: str) -> Pixels:
         """Raises IMAGE_UNDECODABLE, naming `where`."""
@@ -78,7 +78,7 @@ class ImageFeaturizer:
         for pixels, where in zip(decoded, places, strict=True):
             if pixels.shape != self._shape:
                 raise undecodable(
-                    where, f"it becomes {list(pixels.shape)}, and the checkpoint reads {list(self._shape)}"
+                    where, f"its shape is {list(pixels.shape)}, but the checkpoint expects {list(self._shape)}"
                 )
         return {"pixel_values": np.stack(decoded)}
 
@@ -93,13 +93,13 @@ def decode_rgb(data: bytes, where: str) -> Image.Image:
     Raises IMAGE_UNDECODABLE, naming `where`.
     """
     if len(data) > MAX_IMAGE_BYTES:
-        raise undecodable(where, f"it has {len(data)} bytes; {MAX_IMAGE_BYTES} are read")
+        raise undecodable(where, f"it has {len(data)} bytes; the maximum is {MAX_IMAGE_BYTES}")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             # By the header, before a pixel is unpacked.
             if not 0 < image.width * image.height <= MAX_PIXELS:
                 raise undecodable(
-                    where, f"its header says {image.width} × {image.height}; {MAX_PIXELS} pixels are read"
+                    where, f"its header gives {image.width} × {image.height}; the maximum is {MAX_PIXELS} pixels"
                 )
             return ImageOps.exif_transpose(image).convert("RGB")
     except SecateurError:
@@ -128,4 +128,4 @@ def _check_size(settings: Settings, key: str) -> None:
     sides = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
     for side in sides:
         if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
-            raise invalid(f"{key} is {str(value)[:100]}; sides from 1 to {MAX_SIDE} are read")
+            raise invalid(f"{key} is {str(value)[:100]}; sides must be from 1 to {MAX_SIDE}")

@@ -28,7 +28,7 @@ class Masking:
         """Raises CONFIG_INVALID where the tokenizer has no token that stands for a masked one."""
         mask = tokenizer.mask_token_id
         if mask is None:
-            raise invalid("the tokenizer has no mask token, which a model that fills in words reads")
+            raise invalid("the tokenizer has no mask token, which a masked language model requires")
         self._mask, self._words = int(mask), min(vocabulary, len(tokenizer))
         self._special = np.array(sorted(tokenizer.all_special_ids), np.int64)
         self._seed = seed.to_bytes(16, "little", signed=True)

@@ -42,14 +42,14 @@ def prompt_of(model_dir: Path, config: Settings, tokenizer: Any, speech: Speech)
     if not {START, QUIET} <= vocabulary.keys():
         if speech != UNSAID:
             raise _refused(
-                "language" if speech.language else "task", "this checkpoint is given neither language nor task"
+                "language" if speech.language else "task", "this checkpoint supports neither a language nor a task"
             )
         return None
     path = model_dir / GENERATION
     generation = read_object(path) if path.is_file() else {}
     if not _multilingual(generation, vocabulary):
         if speech != UNSAID:
-            reason = "this checkpoint writes English alone, and is given neither"
+            reason = "this checkpoint is English-only and supports neither"
             raise _refused("language" if speech.language else "task", reason)
         return Prompt((QUIET,))
     language, task = speech.language or generation.get("language"), speech.task or generation.get("task")
@@ -62,9 +62,9 @@ def prompt_of(model_dir: Path, config: Settings, tokenizer: Any, speech: Speech)
     task = task or getattr(tokenizer, "task", None) or TASKS[0]
     code = _codes().get(str(language).lower())
     if language is not None and (code is None or f"<|{code}|>" not in vocabulary):
-        raise _refused("language", f"this checkpoint knows no language {str(language)[:40]!r}")
+        raise _refused("language", f"this checkpoint does not support the language {str(language)[:40]!r}")
     if f"<|{task}|>" not in vocabulary or task not in TASKS:
-        raise _refused("task", f"this checkpoint knows no task {str(task)[:40]!r}")
+        raise _refused("task", f"this checkpoint does not support the task {str(task)[:40]!r}")
     if code is None:
         return Prompt((QUIET,), unsaid=True, normalizer=choose(None, task))
     return Prompt((f"<|{code}|>", f"<|{task}|>", QUIET), normalizer=choose(code, task))
@@ -100,4 +100,4 @@ def _forced(settings: Settings, tokenizer: Any) -> tuple[str | None, str | None]
 
 def _refused(field: str, reason: str) -> SecateurError:
     item = ErrorItem.at("speech", field, code=ErrorCode.INVALID_REQUEST, detail=reason)
-    return SecateurError(ErrorCode.INVALID_REQUEST, f"`speech.{field}` cannot be met: {reason}.", (item,))
+    return SecateurError(ErrorCode.INVALID_REQUEST, f"`speech.{field}` cannot be used: {reason}.", (item,))

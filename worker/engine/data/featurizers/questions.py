@@ -51,13 +51,13 @@ class QuestionFeaturizer(TextFeaturizer):
         """Raises CONFIG_INVALID or CODE_REFUSED."""
         super().__init__(model_dir, words=False)
         if not getattr(self._tokenizer, "is_fast", False):
-            raise invalid("the tokenizer cannot say where in a text its tokens are; a tokenizer.json is needed")
+            raise invalid("the tokenizer cannot map tokens to positions in the text; a tokenizer.json is required")
         self._longest = min(self._longest, WINDOW)
         self._overlap = int(OVERLAP * self._longest)
         self._around = self._tokenizer.num_special_tokens_to_add(pair=True)
         self._most_of_question = self._longest - self._around - self._overlap - max(1, int(LEAST_STEP * self._longest))
         if self._most_of_question < 1:
-            raise invalid(f"only {self._longest} tokens of a question with its context could be read")
+            raise invalid(f"only {self._longest} tokens of a question with its context fit")
         self._questions = self._windows = 0
 
     def decode(self, value: Value, where: str) -> Question:
@@ -109,8 +109,8 @@ class QuestionFeaturizer(TextFeaturizer):
         windows = 1 + max(0, -(-(read - room) // (room - self._overlap)))
         if windows > MAX_WINDOWS:
             reason = (
-                f"the context's {read} tokens make {windows} windows of {self._longest} with the question; "
-                f"{MAX_WINDOWS} are read. Divide the context among several rows"
+                f"the context's {read} tokens give {windows} windows of {self._longest} with the question; the "
+                f"maximum is {MAX_WINDOWS}. Split the context into several rows"
             )
             raise row_error(where, reason)
 

@@ -37,14 +37,14 @@ class WhisperFeatures:
         self.seconds = float(number(settings, "chunk_length", 30, MAX_CLIP_SECONDS))
         _check_fit("WhisperFeatureExtractor", config, settings)
         if settings.get("dither", 0.0) != 0.0:
-            raise invalid("dither adds noise, and inputs must be the same every time; set it to 0")
+            raise invalid("dither adds noise, but inputs must always be the same; set it to 0")
         self._extract: Any = _built(WhisperFeatureExtractor, settings)
         self.sampling_rate = int(self._extract.sampling_rate)
         # The encoder's first convolutions halve the frames.
         self._shape = (mels, int(self._extract.nb_max_frames))
         expected = (config["num_mel_bins"], 2 * config["max_source_positions"])
         if self._shape != expected:
-            raise invalid(f"features are (mels, frames) {self._shape}, and config.json expects {expected}")
+            raise invalid(f"features are (mels, frames) {self._shape}, but config.json expects {expected}")
 
     def __call__(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """[B, mels, frames]."""
@@ -67,7 +67,7 @@ class ClapFeatures:
         config = config.get("audio_config") or config
         check_type(preprocessor_type(settings), ("ClapFeatureExtractor",))
         if config.get("enable_fusion", False):
-            raise invalid("enable_fusion is true: fusion draws parts of a clip by chance, and is not supported")
+            raise invalid("enable_fusion is true, but fusion takes random parts of a clip and is not supported")
         mels = number(settings, "feature_size", 64, MAX_MELS)
         self.seconds = float(number(settings, "max_length_s", 10, MAX_CLIP_SECONDS))
         _check_fit("ClapFeatureExtractor", config, settings)
@@ -91,7 +91,9 @@ def _check_fit(kind: str, config: Settings, settings: Settings) -> None:
     """What the service asks of the settings at upload. Raises CONFIG_INVALID."""
     rate = number(settings, "sampling_rate", SAMPLING_RATES[0], SAMPLING_RATES[-1])
     if rate not in SAMPLING_RATES:
-        raise invalid(f"a sampling_rate of {rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}")
+        raise invalid(
+            f"a sampling_rate of {rate} is not supported; it must be from {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
+        )
     if (found := misfit(kind, config, settings)) is not None:
         raise invalid(f"{found[0]}: {found[1]}")
 
@@ -118,5 +120,5 @@ def _built(extractor: Any, settings: Settings) -> Any:
 def _stacked(features: Sequence[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
     stacked: NDArray[np.float32] = np.stack(features).astype(np.float32, copy=False)
     if stacked.shape[1:] != shape:
-        raise invalid(f"features have shape {stacked.shape[1:]} where {shape} was expected")
+        raise invalid(f"features have shape {stacked.shape[1:]}, but {shape} was expected")
     return stacked

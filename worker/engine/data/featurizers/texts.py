@@ -80,8 +80,8 @@ class TextFeaturizer:
         self._longest = min(MAX_TOKENS, positions - offset, said if type(said) is int else MAX_TOKENS)
         special = self._tokenizer.num_special_tokens_to_add()
         if self._longest < max(LEAST_TOKENS, special + 1):
-            around = f", {special} of them the tokenizer's own" if special else ""
-            raise invalid(f"only {self._longest} tokens of a text could be read{around}")
+            around = f", {special} of them special tokens" if special else ""
+            raise invalid(f"only {self._longest} tokens of a text fit{around}")
 
     def decode(self, value: Value, where: str) -> Any:
         """The row as it is. Raises DATASET_SCHEMA, naming `where`, where it is missing, empty or too long."""
@@ -106,9 +106,9 @@ class TextFeaturizer:
     def _check(self, ids: Sequence[Ids], places: Sequence[str]) -> None:
         for row, where in zip(ids, places, strict=True):
             if not len(row) or row.max() >= self._vocabulary:
-                raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
+                raise invalid(f"the tokenizer's ids exceed vocab_size {self._vocabulary} ({where})")
             if len(row) > self._longest:
-                raise invalid(f"the tokenizer makes {len(row)} tokens where the model reads {self._longest} ({where})")
+                raise invalid(f"the tokenizer returns {len(row)} tokens, but the model reads {self._longest} ({where})")
 
     def tags(self, rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[Ids]:
         """Of every row the targets [tokens]: each word's tag at its first token, IGNORED everywhere else."""
@@ -125,7 +125,7 @@ class TextFeaturizer:
     def _encoded(self, rows: Sequence[Any]) -> Any:
         pairs = isinstance(rows[0], tuple)
         if pairs and self._longest < LEAST_TOKENS_OF_PAIR:
-            raise invalid(f"only {self._longest} tokens of a pair of texts could be read")
+            raise invalid(f"only {self._longest} tokens of a pair of texts fit")
         if self._prompt:
             rows = [(self._prompt + row[0], row[1]) if pairs else self._prompt + row for row in rows]
         texts = tuple(map(list, zip(*rows, strict=True))) if pairs else (list(rows),)

@@ -74,5 +74,5 @@ def vocabulary_size(config: Settings) -> int:
     """Ids from 0 up to this are the model's, whose full config it is. Raises CONFIG_INVALID."""
     size = config.get("vocab_size")
     if type(size) is not int or size < 1:
-        raise invalid(f"vocab_size is {str(size)[:100]}; a whole number from 1 on is needed")
+        raise invalid(f"vocab_size is {str(size)[:100]}; it must be a whole number of at least 1")
     return size

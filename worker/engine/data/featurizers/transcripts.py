@@ -80,14 +80,15 @@ class Transcripts:
             raise row_error(where, f"the transcript is missing, empty or longer than {MAX_CHARACTERS} characters")
         ids = self._unprompted(text) if self.prompt is None else self._prompted(text, self.prompt)
         if not ids:
-            raise row_error(where, "nothing of the transcript is left once the checkpoint's tokenizer has read it")
+            raise row_error(where, "nothing is left of the transcript after the checkpoint's tokenizer")
         if any(not isinstance(each, int) or not 0 <= each < self._vocabulary for each in ids):
-            raise invalid(f"the tokenizer's ids do not fit vocab_size {self._vocabulary} ({where})")
+            raise invalid(f"the tokenizer's ids exceed vocab_size {self._vocabulary} ({where})")
         if self._ctc and self._config.get("pad_token_id", 0) in ids:
-            raise row_error(where, "the transcript spells the padding token, which stands for a blank")
+            raise row_error(where, "the transcript contains the padding token, which stands for the CTC blank")
         if self._longest is not None and len(ids) > self._longest:
             raise row_error(
-                where, f"the transcript has {len(ids)} tokens, and the checkpoint's decoder reads {self._longest}"
+                where,
+                f"the transcript has {len(ids)} tokens, but the checkpoint's decoder reads at most {self._longest}",
             )
         return np.array(ids, dtype=np.int64)
 
@@ -135,7 +136,7 @@ def check_alignable(model_dir: Path, samples: NDArray[np.int64], labels: Ragged,
         needed = len(ids) + int((ids[1:] == ids[:-1]).sum())
         if needed > available[row]:
             reason = (
-                f"the clip gives {available[row]} frames, and its transcript needs {needed}; one of them is cut off"
+                f"the clip gives {available[row]} frames, but its transcript needs {needed}; one of the two is cut off"
             )
             raise row_error(where, reason)
 
@@ -148,8 +149,8 @@ def _unknown_characters(unknown: set[str], share: float, vocabulary: Sequence[st
     lists = {"unknown": sorted(unknown), "checkpoint": vocabulary}
     shown = {pointer: " ".join(characters[:SHOWN]) for pointer, characters in lists.items()}
     detail = (
-        f"{share:.1%} of the transcripts' characters are not in the checkpoint's vocabulary: {shown['unknown']}. It has: "
-        f"{shown['checkpoint']}. Write the transcripts as the checkpoint does, in its case and without other signs."
+        f"{share:.1%} of the transcripts' characters are not in the checkpoint's vocabulary: {shown['unknown']}. It "
+        f"has: {shown['checkpoint']}. Write the transcripts in the checkpoint's case, without other characters."
     )
     items = tuple(ErrorItem.at(key, code=ErrorCode.LABELS_MISMATCH, detail=text) for key, text in shown.items())
     return SecateurError(ErrorCode.LABELS_MISMATCH, detail, items)

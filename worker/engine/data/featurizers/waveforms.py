@@ -34,7 +34,7 @@ class Waveforms:
         settings = read_preprocessor(model_dir)
         check_type(preprocessor_type(settings), SUPPORTED)
         if settings.get("feature_size", 1) != 1:
-            raise invalid("feature_size is not 1")
+            raise invalid("feature_size must be 1")
         try:
             extract: Any = Wav2Vec2FeatureExtractor.from_dict(settings)
             self.sampling_rate = int(extract.sampling_rate)
@@ -42,7 +42,8 @@ class Waveforms:
             raise invalid(first_line(error)) from error
         if self.sampling_rate not in SAMPLING_RATES:
             raise invalid(
-                f"a sampling_rate of {self.sampling_rate} is outside {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
+                f"a sampling_rate of {self.sampling_rate} is not supported; it must be from {SAMPLING_RATES[0]} "
+                f"to {SAMPLING_RATES[-1]}"
             )
         self._extract = extract
         self._step = round(STEP_SECONDS * self.sampling_rate)
@@ -67,7 +68,7 @@ def frames(model_dir: Path, samples: NDArray[np.int64]) -> NDArray[np.int64]:
     lists = isinstance(kernels, list | tuple) and isinstance(strides, list | tuple)
     sizes = [*kernels, *strides] if lists else []
     if not sizes or len(kernels) != len(strides) or not all(type(size) is int and size > 0 for size in sizes):
-        raise invalid("conv_kernel and conv_stride are not equally long lists of whole numbers")
+        raise invalid("conv_kernel and conv_stride must be lists of whole numbers of the same length")
     for kernel, stride in zip(kernels, strides, strict=True):
         samples = (samples - kernel) // stride + 1
     return samples

@@ -124,7 +124,7 @@ def test_which_wavs_end_before_they_say(data: bytes, early: bool) -> None:
         (written("WAV", "PCM_16", gains=(1.0, -0.9)), ()),
         (written("WAV", "PCM_16", gains=(0.0, 0.0)), ()),
     ],
-    ids=["cut short", "upside down", "in FLAC", "of four", "both", "not quite", "silence"],
+    ids=["cut short", "inverted", "in FLAC", "of four", "both", "not quite", "silence"],
 )
 @pytest.mark.parametrize("decode", [True, False])
 def test_what_is_odd_about_a_clip_that_is_taken(data: bytes, flaws: tuple[Flaw, ...], decode: bool) -> None:

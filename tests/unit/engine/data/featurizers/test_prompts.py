@@ -166,12 +166,12 @@ def test_many_languages_of_which_none_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("generation", "said", "reason"),
     [
-        (MANY, {"language": "xx"}, "no language 'xx'"),
-        (MANY, {"language": "japanese"}, "no language 'japanese'"),
-        ({"is_multilingual": False}, {"language": "en"}, "English alone"),
-        ({"is_multilingual": False}, {"task": "translate"}, "English alone"),
-        ({**MANY, "language": 5}, {}, "no language '5'"),
-        ({**MANY, "language": "de", "task": "sing"}, {}, "no task 'sing'"),
+        (MANY, {"language": "xx"}, "not support the language 'xx'"),
+        (MANY, {"language": "japanese"}, "not support the language 'japanese'"),
+        ({"is_multilingual": False}, {"language": "en"}, "English-only"),
+        ({"is_multilingual": False}, {"task": "translate"}, "English-only"),
+        ({**MANY, "language": 5}, {}, "not support the language '5'"),
+        ({**MANY, "language": "de", "task": "sing"}, {}, "not support the task 'sing'"),
     ],
 )
 def test_what_a_checkpoint_cannot_be_asked(

@@ -106,11 +106,11 @@ def test_a_row_of_too_many_windows_is_named(
     assert len(featurized(folder, (question, LONG, NONE))["input_ids"]) == made
     monkeypatch.setattr(questions, "MAX_WINDOWS", made - 1)
     with pytest.raises(
-        SecateurError, match=rf"at train\[1\], the context's \d+ tokens make {made} windows of 64"
+        SecateurError, match=rf"at train\[1\], the context's \d+ tokens give {made} windows of 64"
     ) as caught:
         featurized(folder, ("ada", "the film", NONE), (question, LONG, NONE))
     assert caught.value.code is ErrorCode.DATASET_SCHEMA
-    assert f"{made - 1} are read. Divide the context" in caught.value.detail
+    assert f"the maximum is {made - 1}. Split the context" in caught.value.detail
 
 
 def spans(*places: tuple[int, int]) -> np.ndarray:
@@ -193,7 +193,7 @@ def test_a_data_set_of_questions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"answers": answer("paris", 0)}, "test[1], the answer 'paris' does not begin at character 0"),
+        ({"answers": answer("paris", 0)}, "test[1], the answer 'paris' does not start at character 0"),
         ({"answers": None}, "test[1], the question's answers are missing"),
         ({"context": None}, "test[1], the context is missing"),
         ({"context": "", "answers": NONE}, "the text at test[1] is null or empty"),

@@ -106,7 +106,7 @@ def test_transcripts_in_another_case_are_refused_with_both_lists(tmp_path: Path)
     error = refusal(tmp_path, "ctc", ["go up", "go down"])
     assert error.code is ErrorCode.LABELS_MISMATCH
     assert {item.pointer: item.detail for item in error.errors}["/unknown"] == "d g n o p u w"
-    assert "in its case" in error.detail
+    assert "in the checkpoint's case" in error.detail
 
 
 def test_an_unknown_character_without_a_token_for_it_is_refused(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_more_tokens_than_whispers_decoder_reads_are_refused(tmp_path: Path) -> 
     error = refusal(tmp_path, "whisper", ["go up", "qz" * 30])
     assert error.code is ErrorCode.DATASET_SCHEMA
     assert error.errors[0].pointer == "/train[1]"
-    assert "decoder reads 40" in error.detail
+    assert "decoder reads at most 40" in error.detail
 
 
 def test_ids_beyond_the_models_vocabulary_are_refused(tmp_path: Path) -> None:

@@ -181,6 +181,6 @@ def test_samples_too_large_for_features_are_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_reads_audio_refuses_texts(tmp_path: Path) -> None:
     data = write_splits(tmp_path / "data", {"text": TEXT, "label": TEXT}, [{"text": "a", "label": "low"}])
     model = preprocessors.write("waveform", tmp_path / "model")
-    with pytest.raises(SecateurError, match="no column holds embedded audio") as caught:
+    with pytest.raises(SecateurError, match="no column contains embedded audio") as caught:
         read(data, model, Modality.AUDIO, Head.CLASSIFICATION, ("low",))
     assert caught.value.code is ErrorCode.DATASET_SCHEMA

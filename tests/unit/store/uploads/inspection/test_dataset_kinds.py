@@ -104,7 +104,7 @@ def test_of_several_texts_the_one_with_the_usual_name(inspected: Inspect, refusa
     columns: dict[str, Any] = {"title": (TEXT, ["a"]), "text": (TEXT, ["b"]), "label": (TEXT, ["x"])}
     assert inspected(table(**columns)).input_column == "text"
     columns["body"] = columns.pop("text")
-    assert "several columns hold texts (title, body)" in refusal(table(**columns)).detail
+    assert "several columns contain texts (title, body)" in refusal(table(**columns)).detail
     assert inspected(table(**columns), input="body").input_column == "body"
 
 
@@ -165,7 +165,7 @@ def test_words_that_cannot_be_used_are_named(refusal: Refuse, words: list[Any], 
 
 @pytest.mark.parametrize(
     ("words", "tags", "said"),
-    [([["a", "b"]], [["O"]], "2 words and 1 labels"), ([["a"]], [[None]], "not a text")],
+    [([["a", "b"]], [["O"]], "2 words but 1 labels"), ([["a"]], [[None]], "not a text")],
 )
 def test_tags_that_cannot_be_used_are_for_whoever_reads_them(
     inspected: Inspect, refusal: Refuse, words: list[Any], tags: list[Any], said: str

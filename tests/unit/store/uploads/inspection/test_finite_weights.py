@@ -61,7 +61,7 @@ def test_bfloat16_which_numpy_does_not_have(value: float, refused: bool) -> None
     data = bfloat16(np.array([1.0, value, 2.0]))
     weights = FiniteWeights({"w": TensorInfo(dtype="BF16", shape=(3,), start=0, end=6)})
     if refused:
-        with pytest.raises(SecateurError, match="'w' holds a NaN"):
+        with pytest.raises(SecateurError, match="'w' contains NaN"):
             weights.feed(data)
     else:
         weights.feed(data)
