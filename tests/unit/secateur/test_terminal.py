@@ -112,7 +112,7 @@ def test_a_finished_job_ends_with_its_answer() -> None:
 def test_what_is_better_than_the_original_is_a_gain() -> None:
     better = job().metrics[1].model_copy(update={"validation": Scores(samples=10, accuracy=0.908)})
     one = job(metrics=(job().metrics[0], better), result=None)
-    assert "gain 0.8" in drawn(comparison([one], 120), 120)
+    assert "+0.8" in drawn(comparison([one], 120), 120)
 
 
 @pytest.mark.parametrize("width", [1, 10, 40, 60, 80, 140, 200])
