@@ -18,7 +18,7 @@ def missing(modules: Iterable[str]) -> list[str]:
 
 def how_to_install(extras: str) -> str:
     """What to type. `extras`: of the client's distribution, `server,worker`."""
-    return f"In a checkout of Secateur: make install, or pip install '.[{extras}]' ./server"
+    return f"In a checkout of Secateur: make install, or pip install '.[{extras}]' ./server."
 
 
 def not_installed(modules: Iterable[str], extras: str) -> str | None:
