@@ -246,7 +246,7 @@ class Memory(FrozenModel):
     """Bytes of the engine's process."""
 
     host: int | None = None
-    """Most that was resident; null where the system does not say."""
+    """Most that was held: pages that the system can read again from a file are left out. Null where the system does not say."""
     device: int | None = None
     """Most that was allocated on the GPU; null on a CPU."""
 
