@@ -11,7 +11,7 @@ from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import ModelSpec, rebuild
 from worker.engine.pruning.selection import KeptHead, KeptHeads, Selection
-from worker.engine.runtime.mapped import in_file
+from worker.engine.runtime.mapped import in_file, mapped_copy
 
 
 def _indices(block: AttentionBlock, side: str, keep_of_layer: Sequence[KeptHead]) -> Tensor:
@@ -42,8 +42,10 @@ def cut(
             weight = state[f"{name}.weight"]
             # Each into its file at once: all of them together would be as large as a model.
             state[f"{name}.weight"] = in_file(weight.index_select(1 if side == "o" else 0, kept_rows))
-            if side != "o" and f"{name}.bias" in state:
-                state[f"{name}.bias"] = state[f"{name}.bias"].index_select(0, kept_rows)
+            if f"{name}.bias" in state:
+                bias = state[f"{name}.bias"]
+                # Compensation writes to that of o, which the original shares otherwise.
+                state[f"{name}.bias"] = mapped_copy(bias) if side == "o" else bias.index_select(0, kept_rows)
         for name, dimension in site.per_head.items():
             table = state[f"{site.module}.{name}"]
             heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
@@ -56,5 +58,7 @@ def cut(
             state[f"{inner}.weight"] = in_file(state[f"{inner}.weight"].index_select(0, rows))
             if f"{inner}.bias" in state:
                 state[f"{inner}.bias"] = state[f"{inner}.bias"].index_select(0, rows)
+        if f"{second}.bias" in state:
+            state[f"{second}.bias"] = mapped_copy(state[f"{second}.bias"])
         state[f"{second}.weight"] = in_file(state[f"{second}.weight"].index_select(1, rows))
     return rebuild(model, model_spec, kept.widths(widths), state)

@@ -23,7 +23,6 @@ from worker.engine.models.model_spec import move_model
 from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery import CheckpointSettings, Teacher, finetune
 from worker.engine.runtime.determinism import step_seed
-from worker.engine.runtime.mapped import into_memory
 from worker.engine.runtime.progress import Reporter
 
 
@@ -68,8 +67,7 @@ class Recovery:
         settings = self.spec.finetune
         if settings is None:
             return loaded, RecoveryResult()
-        # Training changes the model in place, and parts of it are the original's.
-        into_memory(loaded.model)
+        # Training changes the model in place.
         spare = copy.deepcopy(loaded.model) if settings.only_if_better else None
         losses: list[EpochLoss] = []
 

@@ -25,6 +25,7 @@ GRAPH_IN_MEMORY = 1 << 28
 """Bytes of what autograd keeps of a forward pass that stay there all the same: 256 MiB."""
 RESERVE = 1 << 30
 """Bytes of the disk that are left free: what has no room there stays in memory."""
+_LINE = 64
 _PREFIX = "secateur-tensor-"
 
 
@@ -89,11 +90,12 @@ def graph_in_files(in_memory: int = GRAPH_IN_MEMORY) -> Iterator[None]:
         if kept.nbytes <= left:
             left -= kept.nbytes
             return kept
-        # As it lies: another order of its elements could be another order of sums.
+        # As it lies, and beginning as far from a cache line's start: products of some sizes differ in their last bits otherwise.
         if torch.empty_like(kept, device="meta").stride() != kept.stride():
             return kept
-        flat = empty_mapped((kept.numel(),), kept.dtype)
-        return flat.as_strided(kept.shape, kept.stride()).copy_(kept)
+        offset = kept.data_ptr() % _LINE // kept.element_size()
+        flat = empty_mapped((offset + kept.numel(),), kept.dtype)
+        return flat.as_strided(kept.shape, kept.stride(), offset).copy_(kept)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
         yield
