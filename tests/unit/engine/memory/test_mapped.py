@@ -161,3 +161,14 @@ def test_held_memory_is_what_no_file_gives_back(tmp_path: Path) -> None:
     status.unlink()
     assert watch.peak() == 51 * 1024
     assert held_bytes(status) is None
+
+
+def test_what_a_graph_keeps_begins_as_far_from_a_cache_line_as_it_did() -> None:
+    x = torch.randn(1001, requires_grad=True)[1:]
+    assert x.data_ptr() % 64 == 4
+    with graph_in_files(0):
+        answer = x.sin()
+    kept = answer.grad_fn._saved_self  # type: ignore[union-attr]
+    assert is_mapped(kept)
+    assert kept.data_ptr() % 64 == 4
+    assert torch.equal(kept, x)
