@@ -127,11 +127,16 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
     config = _read_object(folder, "config.json", MAX_CONFIG_BYTES)
     if (folder / MODULES).is_file():
         config = of_sentences(config)
+    return config, read_tensors(folder)
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """What headers say of a checkpoint's tensors, in one file or in shards. Raises SecateurError where they are not right."""
     if (folder / WEIGHTS_NAME).is_file():
-        return config, read_header(folder / WEIGHTS_NAME)
+        return read_header(folder / WEIGHTS_NAME)
     index = _read_object(folder, INDEX_NAME, MAX_INDEX_BYTES)
     headers = {name: read_header(_existing(folder, name)) for name in shard_names(index)}
-    return config, merge_shards(index, headers)
+    return merge_shards(index, headers)
 
 
 def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reader | None = None) -> Checkpoint:

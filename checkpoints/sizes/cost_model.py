@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from api_schemas.base import FrozenModel
-from api_schemas.enums import Basis, Compensation, Criterion, FinetuneMethod, LabelSource, Part, Phase, Split
+from api_schemas.enums import (
+    Basis,
+    Compensation,
+    Criterion,
+    DeviceKind,
+    FinetuneMethod,
+    LabelSource,
+    Part,
+    Phase,
+    Split,
+)
 from api_schemas.results.metrics import Memory
 from api_schemas.spec.job import Evaluate, JobSettings
 from api_schemas.spec.pruning import Pruning
@@ -23,8 +33,9 @@ _WITHOUT_SAMPLES = frozenset({Criterion.MAGNITUDE, Criterion.RANDOM})
 _BY_GRADIENTS = frozenset(Criterion) - _WITHOUT_SAMPLES - {Criterion.ENERGY}
 _BY_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Moments turn with the basis: the pass that the basis is made from does for the criterion too."""
-COUNTED = 2
-"""Which `phase_work` this is: rises when it counts a phase another way."""
+COUNTED = 3
+"""Which `phase_work` and `tensor_bytes` this is: rises when either counts another way."""
+_TENSORS_COUNTED_SO_SINCE = {DeviceKind.CPU: 3, DeviceKind.CUDA: 1}
 _COUNTED_SO_SINCE = {Phase.SCORING: 2, Phase.PRUNING: 2}
 """Of the phases that were once counted another way; work of before is of another unit."""
 SAMPLE_FLOPS = {"cpu": 5e8, "cuda": 5e10}
@@ -38,6 +49,14 @@ _TRAINED_COPIES = 4
 """Of the weights: themselves, the original beside them, gradients, an optimizer's state of adapters."""
 _MOMENTS = 2
 """More of them where all weights are trained: the optimizer's."""
+SCORED_TOGETHER = 8
+"""Samples of one pass of scoring on a CPU; a test holds this and the next two to what the engine does."""
+GRAPH_IN_MEMORY = CALLS_IN_MEMORY = 1 << 28
+"""Bytes that stay in memory of what a backward pass needs, and of the calls of layers, on a CPU."""
+_NORMAL_MATRICES = 4
+"""Matrices of float64 while a map is refitted: sums, what is solved, its factors, what comes out."""
+_REFITTED = 512
+"""Samples that least squares take where a spec does not say."""
 
 
 def passes(
@@ -186,28 +205,53 @@ def phase_work(
     }
 
 
-def tensor_bytes(spec: JobSettings, shape: ModelShape) -> int:
-    """Bytes of the tensors that a job has at once, in float32: copies of the weights, and the activations of one batch.
+def tensor_bytes(spec: JobSettings, shape: ModelShape, kind: DeviceKind) -> int:
+    """Bytes of the tensors that a job has at once in memory of its own: not a forecast, but what memory grows with.
 
-    Kept for a backward pass: what goes into every linear map and the attention probabilities. Not a forecast, but what memory
-    grows with.
+    On a GPU copies of the weights in float32 and the activations of one batch. On a CPU what is large lies in mapped files
+    (docs/adr/0058-tensors-in-files.md): without recovery the block that is at work, what of a graph and of the calls of layers
+    stays in memory, and the normal equations of the widest map that is refitted.
     """
     weights, dense = shape.other_parameters, shape.dense
-    activations = 0
+    of_blocks, probabilities = [], 0
     for block, layer in zip(shape.attention, dense.layers, strict=True):
         inner, queries = layer.qk_total + layer.vo_total, block.queries_per_head
         weights += inner * (queries * block.hidden + block.source)
-        activations += block.queries * (2 * block.hidden + queries * inner) + block.keys * inner
-        activations += queries * layer.heads * block.pairs
+        # Kept for a backward pass: what goes into every linear map and, while weights are trained, the attention probabilities.
+        of_blocks.append(block.queries * (2 * block.hidden + queries * inner) + block.keys * inner)
+        probabilities += queries * layer.heads * block.pairs
     for feed_forward, neurons in zip(shape.feed_forward, dense.feed_forward, strict=True):
         maps = 2 + feed_forward.gated
         weights += maps * feed_forward.hidden * neurons
         # What goes into the activation and what comes out; of a gated block what it is multiplied by, and the product.
-        activations += feed_forward.tokens * (2 * feed_forward.hidden + (2 + 2 * feed_forward.gated) * neurons)
+        of_blocks.append(feed_forward.tokens * (2 * feed_forward.hidden + (2 + 2 * feed_forward.gated) * neurons))
     trained = spec.finetune.batch_size if spec.finetune else 1
     batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
     full = spec.finetune is not None and spec.finetune.method is FinetuneMethod.FULL
-    return 4 * ((_TRAINED_COPIES + full * _MOMENTS) * weights + batch * activations)
+    if kind is DeviceKind.CUDA:
+        return 4 * ((_TRAINED_COPIES + full * _MOMENTS) * weights + batch * (sum(of_blocks) + probabilities))
+    held = _held_without_training(spec, shape, max(of_blocks, default=0), sum(of_blocks), batch)
+    if spec.finetune is None:
+        return held
+    # The original beside them is in files.
+    copies = _TRAINED_COPIES - 1 + full * _MOMENTS
+    return max(held, 4 * (copies * weights + batch * (sum(of_blocks) + probabilities)))
+
+
+def _held_without_training(spec: JobSettings, shape: ModelShape, largest: int, all_blocks: int, batch: int) -> int:
+    """On a CPU. `largest`, `all_blocks`: numbers that one sample's activations are in one block, and in all."""
+    calibration, dense = spec.pruning.calibration, shape.dense
+    samples = calibration.refit_samples or calibration.samples or _REFITTED
+    streams = max((block.queries * block.hidden for block in shape.attention), default=0)
+    widest = max((*(layer.vo_total for layer in dense.layers), *dense.feed_forward), default=0)
+    # Of two models, before a layer and after it.
+    calls = 2 * min(CALLS_IN_MEMORY, 2 * 4 * samples * streams)
+    return (
+        4 * max(batch, SCORED_TOGETHER) * largest
+        + min(GRAPH_IN_MEMORY, 4 * SCORED_TOGETHER * all_blocks)
+        + calls
+        + _NORMAL_MATRICES * 8 * widest**2
+    )
 
 
 class PhaseTime(FrozenModel):
@@ -235,3 +279,9 @@ class JobCost(FrozenModel):
     def comparable(self) -> dict[Phase, PhaseTime]:
         """The phases whose work is counted today as it was then."""
         return {phase: each for phase, each in self.phases.items() if self.counted >= _COUNTED_SO_SINCE.get(phase, 1)}
+
+    @property
+    def tensors_comparable(self) -> bool:
+        """Whether its tensors are counted today as they were then."""
+        kind = DeviceKind.CPU if self.peak.device is None else DeviceKind.CUDA
+        return self.counted >= _TENSORS_COUNTED_SO_SINCE[kind]

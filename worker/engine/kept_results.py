@@ -23,6 +23,7 @@ from api_schemas.enums import Split
 from api_schemas.results.metrics import Scores
 from worker.engine.data.cache import MANIFEST, touch, writing
 from worker.engine.parallel.group import ALONE, Group
+from worker.engine.runtime.mapped import mapped_copy
 from worker.engine.scoring import observations
 from worker.engine.scoring.observations import Observations
 
@@ -153,7 +154,7 @@ def _encoded(value: Any, tensors: dict[str, Tensor]) -> Any:
     """As JSON, tensors by their numbers in `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = mapped_copy(value.detach().cpu())
         return {"tensor": name}
     if isinstance(value, tuple):
         return [_encoded(each, tensors) for each in value]
@@ -170,6 +171,6 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return value
     if "tensor" in value:
         # Copied, so that it begins where a computed one does: products of some sizes differ in their last bits elsewhere.
-        return tensors[value["tensor"]].clone()
+        return mapped_copy(tensors[value["tensor"]])
     made = _CLASSES[value["class"]]
     return made(**{name: _decoded(each, tensors) for name, each in value["fields"].items()})

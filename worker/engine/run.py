@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from api_schemas.enums import Head, Part, Phase, Split, TargetKind
+from api_schemas.enums import DeviceKind, Head, Part, Phase, Split, TargetKind
 from api_schemas.formatting import percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
@@ -214,7 +214,9 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
             versions=versions(spec),
             family=described.family.name,
             memory=peak_memory(device),
-            tensor_bytes=tensor_bytes(spec, described.shape),
+            tensor_bytes=tensor_bytes(
+                spec, described.shape, DeviceKind.CUDA if device.type == "cuda" else DeviceKind.CPU
+            ),
         )
     )
     dense = load_original(inputs.model)
@@ -298,8 +300,9 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
         if search is not None:
             # Each goes back to the original: what the one before it cut was too much.
             kept = Selection.all(described.widths)
-        # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one.
-        before = load_step(job.folder(number - 1)) if number > 1 and search is None else load_original(inputs.model)
+        # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one. What came is never
+        # changed, and is loaded once.
+        before = load_step(job.folder(number - 1)) if number > 1 and search is None else dense
         last = number == len(targets)
         metrics, kept, result = process.step(number, target, before, history, kept, last=last, scored=scored)
         scored = None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import median
 
-from api_schemas.enums import Head, Phase, TargetKind
+from api_schemas.enums import DeviceKind, Head, Phase, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.spec.job import JobRequest
@@ -52,8 +52,9 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     seconds, span, by_phase, host, device = None, None, {}, None, None
     bounded = request.pruning.target.max_drop is not None
     if observed is not None:
-        host = needs.host_memory(observed.jobs, request, shape)
-        device = needs.device_memory(observed.jobs, request, shape)
+        kind = DeviceKind(observed.device.partition(":")[0])
+        host = needs.host_memory(observed.jobs, request, shape, kind)
+        device = needs.device_memory(observed.jobs, request, shape, kind)
         if samples is not None:
             work = partial(phase_work, request, len(shape.attention), samples, beside=layout.head is Head.HIDDEN_STATES)
             flops = [step.flops for step in steps]

@@ -28,35 +28,36 @@ def of_job(session: Session, request: JobRequest, model: ModelSource) -> Needs:
     asked, known = request.limits.device, model.known
     if known is None:
         return Needs(asked)
-    least = LEAST_SHARE * tensor_bytes(request, known.shape)
     alike = {
-        kind: [job for job in jobs if job.tensor_bytes >= least] if asked in (None, kind) else []
+        kind: [job for job in jobs if job.tensor_bytes >= LEAST_SHARE * tensor_bytes(request, known.shape, kind)]
+        if asked in (None, kind)
+        else []
         for kind, jobs in job_costs.recent_by_kind(session, known.layout.family).items()
     }
     return Needs(
         asked,
-        cpu_bytes=host_memory(alike[DeviceKind.CPU], request, known.shape),
-        gpu_bytes=device_memory(alike[DeviceKind.CUDA], request, known.shape),
+        cpu_bytes=host_memory(alike[DeviceKind.CPU], request, known.shape, DeviceKind.CPU),
+        gpu_bytes=device_memory(alike[DeviceKind.CUDA], request, known.shape, DeviceKind.CUDA),
     )
 
 
-def host_memory(jobs: Iterable[JobCost], request: JobRequest, shape: ModelShape) -> int | None:
-    """Of the engine's process, as these jobs say."""
-    return _memory([_on_host(job) for job in jobs], request, shape)
+def host_memory(jobs: Iterable[JobCost], request: JobRequest, shape: ModelShape, kind: DeviceKind) -> int | None:
+    """Of the engine's process, as these jobs say, which ran on devices of that kind."""
+    return _memory([_on_host(job) for job in jobs if job.tensors_comparable], tensor_bytes(request, shape, kind))
 
 
-def device_memory(jobs: Iterable[JobCost], request: JobRequest, shape: ModelShape) -> int | None:
+def device_memory(jobs: Iterable[JobCost], request: JobRequest, shape: ModelShape, kind: DeviceKind) -> int | None:
     """On the GPU."""
-    return _memory([_on_device(job) for job in jobs], request, shape)
+    return _memory([_on_device(job) for job in jobs if job.tensors_comparable], tensor_bytes(request, shape, kind))
 
 
-def _memory(measured: Sequence[_Measured], request: JobRequest, shape: ModelShape) -> int | None:
+def _memory(measured: Sequence[_Measured], tensors_of_job: int) -> int | None:
     """As finished jobs grew with their tensors. None where it was not measured."""
     known = [(base, peak, tensors) for base, peak, tensors in measured if base is not None and peak is not None]
     if not known:
         return None
     growth = median((peak - base) / tensors for base, peak, tensors in known)
-    return round(median(base for base, _, _ in known) + growth * tensor_bytes(request, shape))
+    return round(median(base for base, _, _ in known) + growth * tensors_of_job)
 
 
 def _on_host(job: JobCost) -> _Measured:

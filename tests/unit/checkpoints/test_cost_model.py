@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api_schemas.enums import Phase
+from api_schemas.enums import DeviceKind, Phase
 from api_schemas.spec.job import EngineSpec
 from checkpoints.sizes.cost_model import (
     LEAST_ROUNDS,
@@ -13,8 +13,10 @@ from checkpoints.sizes.cost_model import (
     passes,
     phase_work,
     scoring_passes,
+    tensor_bytes,
     timed_samples,
 )
+from tests.support.checkpoints.shapes import equal_shape
 
 SAMPLES = {"train": 1000, "validation": 100, "test": 50}
 FLOPS = (10, 8, 5)
@@ -127,3 +129,22 @@ def test_cuts_that_are_tried_for_a_bound_are_refitted_and_scored_on_validation(
     assert pieces * cost == pytest.approx(alone + MOST_TRIALS * trial)
     unseen = job.model_copy(update={"evaluate": job.evaluate.model_copy(update={"sensitivity_samples": None})})
     assert passes(unseen, LAYERS, 1, SAMPLES, FLOPS[0])[Phase.ANALYSING] == (1, MOST_TRIALS * trial)
+
+
+def test_what_memory_grows_with_on_a_cpu_is_not_the_depth_but_where_weights_are_trained() -> None:
+    evaluate = {"batch_size": 8, "latency_batch_sizes": [1]}
+    pruning = {"target": {"attention_sparsity": 0.5}, "calibration": {"samples": 512}}
+    one_shot = EngineSpec.model_validate({"pruning": pruning, "finetune": None, "evaluate": evaluate})
+    trained = EngineSpec.model_validate(
+        {"pruning": pruning, "finetune": {"epochs": 1, "batch_size": 8}, "evaluate": evaluate}
+    )
+    shallow, deep = (equal_shape(layers, 16, 64, 1024, 1500) for layers in (12, 48))
+    on_cpu = [tensor_bytes(one_shot, shape, DeviceKind.CPU) for shape in (shallow, deep)]
+    assert on_cpu[0] == on_cpu[1], "the graph and the calls of layers are at their bounds"
+    # One sample's activations in a block (queries, what is projected), of 8; bounds; four normal matrices.
+    block = 1500 * (2 * 1024 + 2048) + 1500 * 2048
+    assert on_cpu[0] == 4 * 8 * block + 3 * 2**28 + 4 * 8 * 1024**2
+    weights, activations = 4 * (10_000 + 12 * 4 * 1024**2), 4 * 8 * 12 * (block + 16 * 1500**2)
+    assert tensor_bytes(trained, shallow, DeviceKind.CPU) == activations + 3 * weights
+    assert tensor_bytes(trained, shallow, DeviceKind.CUDA) == activations + 4 * weights
+    assert tensor_bytes(one_shot, deep, DeviceKind.CUDA) > 3 * tensor_bytes(one_shot, shallow, DeviceKind.CUDA)

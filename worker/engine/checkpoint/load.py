@@ -14,11 +14,9 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import plain_values
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
-from checkpoints.describe import describe_folder, key_mapping, main_dtype
+from checkpoints.describe import describe_folder, key_mapping, main_dtype, read_tensors
 from checkpoints.families import family_named
 from checkpoints.files.preprocessor_files import GENERATION
-from checkpoints.files.safetensors_header import read_header
-from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config, width_entries
@@ -168,7 +166,8 @@ def load_step(folder: Path) -> LoadedModel:
     model_spec = ModelSpec(family, record["architecture"])
     widths = AttentionWidths.model_validate(record["widths"])
     source = model_spec.classes.stock if record["stock_layout"] else model_spec.classes.pruned
-    model = source.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    with as_stock_reads(folder) as place:
+        model = source.from_pretrained(place, dtype=torch.float32, local_files_only=True)
     state = dict(model.state_dict())
     config = model.config.to_dict()
     if record["stock_layout"]:
@@ -180,7 +179,7 @@ def load_step(folder: Path) -> LoadedModel:
         scale_queries(state, (site.q for site in layout.attention), 1.0 / record["query_scale"])
     built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)
-    tensors = read_header(folder / WEIGHTS_NAME)
+    tensors = read_tensors(folder)
     dtype = main_dtype(tensors)
     others = {name: DTYPES[tensor.dtype] for name, tensor in tensors.items() if tensor.dtype in set(DTYPES) - {dtype}}
     others = of_parts(others, model_spec.layout_of(built), widths)

@@ -8,11 +8,13 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import used_values
@@ -23,16 +25,20 @@ from checkpoints.describe import read_beside, sentences_of
 from checkpoints.families import Family, Layout
 from checkpoints.file_names import names_in
 from checkpoints.files.preprocessor_files import PREPROCESSOR, SENTENCE_FILES, preprocessor_type
+from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
 from worker.engine.data.settings import read_config
 from worker.engine.models.stock_tensors import as_stock
+from worker.engine.runtime.mapped import mapped_copy
 
+SHARD_BYTES = 5 * 10**9
+"""Of tensors in one file, at most; a single tensor may be larger."""
 LOADED_AS = ("float32", "float16", "bfloat16")
 """What a configuration may say of it."""
 
 
 def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[bool, float]:
-    """Write config.json, model.safetensors, the original's preprocessor files and, where needed, code.
+    """Write config.json, model.safetensors or shards of it, the original's preprocessor files and, where needed, code.
 
     Returns whether the folder loads without custom code, and the factor that was folded into the queries: 1 but for a stock
     shape of narrower heads, whose class computes the softmax scale from the new width; sqrt(new / original) makes up for it.
@@ -48,14 +54,12 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     if width is not None:
         factor = math.sqrt(width / loaded.widths.head_dim)
         scale_queries(state, (site.q for site in layout.attention), factor)
-    # A copy each: a safetensors file holds no two names for one storage, and slices of a larger tensor would be written whole.
-    tensors = {name: tensor.clone().contiguous() for name, tensor in state.items()}
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point():
-            tensors[name] = tensor.to(loaded.other_dtypes.get(name, loaded.dtype))
+    # A copy each, already in the dtype of the file, one after another: a safetensors file holds no two names for one storage, and
+    # slices of a larger tensor would be written whole.
+    tensors = {name: mapped_copy(_as_stored(loaded, name, tensor)) for name, tensor in state.items()}
     if stock is not None:
         tensors = as_stock(tensors, layout, loaded.widths)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_weights(folder, tensors)
     written = dict(sorted(_config(loaded, stock, config).items()))
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
     for name in names_in(original):
@@ -70,6 +74,32 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
         for name, text in loaded.model_spec.classes.files().items():
             (folder / name).write_text(text)
     return stock is not None, factor
+
+
+def _write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One file, or above SHARD_BYTES several with an index, as save_pretrained writes them."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        return
+    placed: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        placed |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": placed})
+
+
+def _as_stored(loaded: LoadedModel, name: str, tensor: Tensor) -> Tensor:
+    return tensor.to(loaded.other_dtypes.get(name, loaded.dtype)) if tensor.is_floating_point() else tensor
 
 
 def stock_values(family: Family, original: Layout, widths: AttentionWidths) -> dict[str, int] | None:

@@ -1,6 +1,5 @@
 """How long a forward pass takes: the dense model and the cut one in turn, so that their ratio means something."""
 
-import copy
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from api_schemas.results.metrics import Latency
 from checkpoints.sizes.cost_model import LEAST_ROUNDS
 from worker.engine.data.split import FeatureSplit, Inputs, placed
 from worker.engine.latency.paired import compare, is_narrow
+from worker.engine.runtime.mapped import model_copy
 
 # Passes before the clock starts: kernels are chosen, caches filled, clocks raised.
 WARM_UP = 3
@@ -182,7 +182,7 @@ def measure_latency(
     cut.to(device)
     # A copy and not the same module again: what one pass leaves in the caches must help no other.
     alone = cut is dense
-    models = (dense, dense) if alone else (dense, cut, copy.deepcopy(dense))
+    models = (dense, dense) if alone else (dense, cut, model_copy(dense))
     most, enough = (runs, _any) if alone else (MORE_ROUNDS * runs, sure)
     measured: list[Latency] = []
     with timing_mode(*models):

@@ -18,6 +18,7 @@ from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
 from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout
 from checkpoints.families.base import Padding
 from worker.engine.models import PrunedClasses, pruned_classes
+from worker.engine.runtime.mapped import in_file
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,9 @@ def build(
 
     Args:
         config: any configuration of the class, stock or pruned.
-        state: in the names of the pruned class's module tree, whole (of a stock model: stock_tensors.as_pruned). It is copied:
-            nothing that is done to the model reaches it.
+        state: in the names of the pruned class's module tree, whole (of a stock model: stock_tensors.as_pruned). It is copied,
+            but for large tensors that lie in files of runtime/mapped.py: these are shared, and who writes to the model gives it
+            its own first.
         tied: by name in it, the name whose weight it is. None: as class and configuration say, which files may contradict.
     """
     classes = model_spec.classes
@@ -110,8 +112,9 @@ def build(
     # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = classes.pruned(classes.config(**values))
-    # Assigned tensors are shared with whoever has them: another model that is still in use, or a file mapped into memory.
-    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    # Assigned tensors are shared with whoever has them, be it a file of the user's mapped into memory, which may begin anywhere:
+    # products of some sizes then differ in their last bits.
+    copies = {name: in_file(tensor) for name, tensor in state.items()}
     model.load_state_dict(copies, strict=True, assign=True)
     if tied is not None:
         model.all_tied_weights_keys = dict(tied)

@@ -30,6 +30,7 @@ from torch import Tensor
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.model_spec import rebuild
+from worker.engine.runtime.mapped import in_file
 from worker.engine.scoring.observations import (
     Context,
     GradientMoments,
@@ -170,7 +171,8 @@ def rotate(loaded: LoadedModel, bases: Sequence[LayerBasis]) -> LoadedModel:
                     if new_bias is not None:
                         centred_K = new_bias[rows] - head.key_mean if side == "k" else new_bias[rows]
                         new_bias[rows] = turn_KK @ centred_K
-            state[f"{name}.weight"] = new.to(weight)
+            # Into its file at once: all layers together would be as large as a model.
+            state[f"{name}.weight"] = in_file(new.to(weight))
             if bias is not None and new_bias is not None:
                 state[f"{name}.bias"] = new_bias.to(bias)
     return replace(loaded, model=rebuild(loaded.model, loaded.model_spec, loaded.widths, state))
@@ -200,7 +202,7 @@ def _turned(layer: LayerObservations, basis: LayerBasis) -> LayerObservations:
     zeros = tuple(torch.zeros_like(mean_K) for mean_K in before.k_mean)
     qk = QKMoments(turned(before.q, queries), turned(before.k, keys), zeros)
     turn_CC = torch.block_diag(*values) if values else torch.zeros(0, 0, dtype=torch.float64)
-    context = Context(turn_CC @ seen.mean, turn_CC @ seen.second @ turn_CC.mT)
+    context = Context(turn_CC @ seen.mean, in_file(turn_CC @ seen.second @ turn_CC.mT))
     gradients = None
     if layer.gradients is not None and layer.output_gradient is not None:
         at_output_DD = layer.output_gradient

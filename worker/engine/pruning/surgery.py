@@ -11,6 +11,7 @@ from worker.engine.models.attention import AttentionBlock, attention_blocks
 from worker.engine.models.feed_forward import Neurons, all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import ModelSpec, rebuild
 from worker.engine.pruning.selection import KeptHead, KeptHeads, Selection
+from worker.engine.runtime.mapped import in_file, mapped_copy
 
 
 def _indices(block: AttentionBlock, side: str, keep_of_layer: Sequence[KeptHead]) -> Tensor:
@@ -39,9 +40,12 @@ def cut(
         for side, name in block.names.items():
             kept_rows = _indices(block, side, layer).to(block.projections[side].weight.device)
             weight = state[f"{name}.weight"]
-            state[f"{name}.weight"] = weight.index_select(1 if side == "o" else 0, kept_rows)
-            if side != "o" and f"{name}.bias" in state:
-                state[f"{name}.bias"] = state[f"{name}.bias"].index_select(0, kept_rows)
+            # Each into its file at once: all of them together would be as large as a model.
+            state[f"{name}.weight"] = in_file(weight.index_select(1 if side == "o" else 0, kept_rows))
+            if f"{name}.bias" in state:
+                bias = state[f"{name}.bias"]
+                # Compensation writes to that of o, which the original shares otherwise.
+                state[f"{name}.bias"] = mapped_copy(bias) if side == "o" else bias.index_select(0, kept_rows)
         for name, dimension in site.per_head.items():
             table = state[f"{site.module}.{name}"]
             heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)
@@ -51,8 +55,10 @@ def cut(
         first, second, *up = pair.names
         rows = torch.tensor(stay, dtype=torch.long, device=pair.first.weight.device)
         for inner in (first, *up):
-            state[f"{inner}.weight"] = state[f"{inner}.weight"].index_select(0, rows)
+            state[f"{inner}.weight"] = in_file(state[f"{inner}.weight"].index_select(0, rows))
             if f"{inner}.bias" in state:
                 state[f"{inner}.bias"] = state[f"{inner}.bias"].index_select(0, rows)
-        state[f"{second}.weight"] = state[f"{second}.weight"].index_select(1, rows)
+        if f"{second}.bias" in state:
+            state[f"{second}.bias"] = mapped_copy(state[f"{second}.bias"])
+        state[f"{second}.weight"] = in_file(state[f"{second}.weight"].index_select(1, rows))
     return rebuild(model, model_spec, kept.widths(widths), state)

@@ -24,6 +24,7 @@ from worker.engine.recovery.memory_search import gradient
 from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective
 from worker.engine.recovery.training_state import TrainingIdentity, TrainingState, digest_of
 from worker.engine.runtime.determinism import step_seed
+from worker.engine.runtime.mapped import into_memory
 from worker.engine.runtime.memory import capped_batch_size
 from worker.engine.tasks import Task
 
@@ -125,6 +126,8 @@ def finetune(
     on a GPU some batches later, but before they are merged. Raises OUT_OF_MEMORY, saying how many samples do fit, where a
     pass runs out of it.
     """
+    # Parts of it may be the original's.
+    into_memory(model)
     generator = torch.Generator().manual_seed(seed)
     augment = augmentation(spec.augment, split, pad_value)
     split = split.padded(task.padding)

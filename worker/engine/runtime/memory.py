@@ -4,7 +4,10 @@ Without torch, so that `shortage` can be asked before torch is imported; torch's
 """
 
 import errno
+import threading
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _STATUS = Path("/proc/self/status")
+LOOK_SECONDS = 0.1
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the text of a RuntimeError: of torch's CPU allocator, of the CUDA runtime, of cuBLAS."""
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -22,20 +26,46 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 def peak_memory(device: "torch.device") -> Memory:
-    """The peaks since the process began, in bytes."""
+    """The peaks, in bytes: of the host's since it was first asked for."""
     import torch
 
     allocated = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return Memory(host=peak_resident_bytes(_STATUS), device=allocated)
+    return Memory(host=_watch().peak(), device=allocated)
 
 
-def peak_resident_bytes(status: Path) -> int | None:
-    """VmHWM of a `status` of /proc: of this program alone, where getrusage counts what started it too. None elsewhere."""
+def held_bytes(status: Path) -> int | None:
+    """What nobody can take back, of a `status` of /proc: anonymous pages and those of shared memory. Pages of mapped files, which
+    the kernel reads again, are left out: large tensors lie there (mapped.py). None where there is no such file."""
     try:
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
+        kinds = dict(line.split(":") for line in status.read_text().splitlines())
+        return 1024 * sum(int(kinds[kind].split()[0]) for kind in ("RssAnon", "RssShmem"))
+    except (OSError, KeyError, ValueError):
         return None
+
+
+class MemoryWatch:
+    """The most that this process has held: the kernel keeps no such number of its own, so a thread looks again and again."""
+
+    def __init__(self, status: Path = _STATUS) -> None:
+        self._status, self._peak = status, held_bytes(status)
+        threading.Thread(target=self._look, daemon=True, name="memory-watch").start()
+
+    def peak(self) -> int | None:
+        """So far, in bytes."""
+        now = held_bytes(self._status)
+        if now is not None:
+            self._peak = max(self._peak or 0, now)
+        return self._peak
+
+    def _look(self) -> None:
+        while self.peak() is not None:
+            time.sleep(LOOK_SECONDS)
+
+
+@cache
+def _watch() -> MemoryWatch:
+    """This process's, from the first time that it is asked for; not before it has forked for the last time."""
+    return MemoryWatch()
 
 
 def capped_batch_size(samples: int, microbatch: int | None) -> int:

@@ -149,17 +149,17 @@ class LayerObserver:
         if Statistic.GRADIENTS in self.statistics:
             context_BTC.register_hook(lambda dx_BTC: self.gradients["o"].add(dx_BTC.flatten(0, 1)))
         if self.statistics & {Statistic.FISHER, Statistic.SALIENCY, Statistic.OUTPUT_GRADIENT}:
-            kept_BTC = context_BTC.detach()
-            y_BTD.register_hook(
-                lambda dy_BTD: self._output_gradient(linear, self._by_sample(kept_BTC), self._by_sample(_full(dy_BTD)))
-            )
+            by_weight = bool(self.statistics & {Statistic.FISHER, Statistic.SALIENCY})
+            kept_BTC = context_BTC.detach() if by_weight else None
+            y_BTD.register_hook(lambda dy_BTD: self._output_gradient(linear, kept_BTC, self._by_sample(_full(dy_BTD))))
 
-    def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor, dy_BTD: Tensor) -> None:
+    def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor | None, dy_BTD: Tensor) -> None:
         """The gradient has reached the output of o. Its weight's columns are the channels: the factors change places."""
-        if self.statistics & {Statistic.FISHER, Statistic.SALIENCY}:
+        if context_BTC is not None:
             factor = Factor(dy_BTD)
             factor.rows = linear.in_features
-            self._add_squares("o", factor, _full(context_BTC), linear.weight.detach().mT)
+            context_BTC = _full(self._by_sample(context_BTC))
+            self._add_squares("o", factor, context_BTC, linear.weight.detach().mT)
         if Statistic.OUTPUT_GRADIENT in self.statistics:
             self.output_gradient.add(dy_BTD.flatten(0, 1))
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from worker.engine.runtime.mapped import empty_mapped
+
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add left·right, in their precision, to a float64 total, in place; batches of matrices or single ones."""
@@ -70,7 +72,7 @@ class SecondMoments:
         """`product`: the precision in which one batch's products are taken."""
         self._product = product
         self.sum_C = torch.zeros(width, dtype=torch.float64, device=device)
-        self.square_CC = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.square_CC = empty_mapped((width, width), torch.float64, device).zero_()
 
     def add(self, x_NC: Tensor) -> None:
         """Add these tokens, or samples."""

@@ -4,6 +4,7 @@ Memory does not depend on the number of samples, and with a device nothing in th
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from worker.engine.data.split import Inputs, rows
 from worker.engine.models.attention import AttentionBlock
 from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.parallel.group import ALONE, Group
+from worker.engine.runtime.mapped import graph_in_files
 from worker.engine.runtime.precision import products_in
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
@@ -109,7 +111,7 @@ def _run(
     """One batch: a forward pass and `draws` backward passes on its graph, which is gone when this returns."""
     device = next(iter(inputs.values())).device
     with torch.set_grad_enabled(draws > 0):
-        with products_in(autocast, device):
+        with products_in(autocast, device), graph_in_files() if draws else nullcontext():
             answers = outputs(model, inputs) if rows(inputs) else torch.zeros(0, device=device)
             answers = answers.float() if autocast else answers
         for left in reversed(range(draws)):

@@ -73,16 +73,21 @@ def test_needs_are_those_of_jobs_of_about_the_same_size(
     submitted = client.post("/v1/jobs", json=job_body).json()
     with services.database.read() as session:
         job = session.get_one(Job, submitted["id"])
-        tensors = tensor_bytes(job.request, resources.model_shape(description))
+        shape = resources.model_shape(description)
+        tensors, on_gpu = (tensor_bytes(job.request, shape, kind) for kind in (DeviceKind.CPU, DeviceKind.CUDA))
         assert (job.needs_device, job.needs_cpu_bytes, job.needs_gpu_bytes) == (None, None, None)
 
     def took(device: str, share: float, growth: int) -> JobCostRow:
+        tensors_there = on_gpu if device == "cuda" else tensors
         cost = JobCost(
             phases={},
             outside_seconds=0.0,
             base=Memory(host=1000, device=0 if device == "cuda" else None),
-            peak=Memory(host=1000 + round(growth * tensors * share), device=round(growth * tensors * share)),
-            tensor_bytes=round(tensors * share),
+            peak=Memory(
+                host=1000 + round(growth * tensors_there * share),
+                device=round(growth * tensors_there * share) if device == "cuda" else None,
+            ),
+            tensor_bytes=round(tensors_there * share),
             counted=COUNTED,
         )
         return JobCostRow(family=description["family"], device=device, body=cost)
@@ -91,16 +96,16 @@ def test_needs_are_those_of_jobs_of_about_the_same_size(
         # Of the tiny ones most is what does not grow with a model.
         session.add_all([took("cuda", 2.0, 3), took("cpu", 1.0, 5), took("cuda", 0.1, 900), took("cpu", 0.1, 900)])
     for asked, needs in (
-        (None, (None, 1000 + 5 * tensors, 3 * tensors)),
+        (None, (None, 1000 + 5 * tensors, 3 * on_gpu)),
         ("cpu", (DeviceKind.CPU, 1000 + 5 * tensors, None)),
-        ("cuda", (DeviceKind.CUDA, None, 3 * tensors)),
+        ("cuda", (DeviceKind.CUDA, None, 3 * on_gpu)),
     ):
         submitted = client.post("/v1/jobs", json=job_body | {"limits": {"device": asked}}).json()
         with services.database.read() as session:
             job = session.get_one(Job, submitted["id"])
             found = job.needs_device, job.needs_cpu_bytes, job.needs_gpu_bytes
         assert found == pytest.approx(needs, abs=2), asked
-    announce(services, replace(GPU, device_memory_bytes=tensors))
+    announce(services, replace(GPU, device_memory_bytes=on_gpu))
     assert "on a GPU; the largest worker has" in client.get(f"/v1/jobs/{submitted['id']}").json()["waiting_reason"]
 
 

@@ -1,0 +1,69 @@
+"""The results as a page: how it was measured, then for every label a table of jobs and one of phases."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.race.machine import describe
+
+_HEAD = """# What a job takes of its host's memory
+
+One-shot `best`, half of the attention gone, on the CPU with one thread, of checkpoints of published sizes with random weights and
+a few clips: nothing is learnt of accuracy here, and the time is that of a machine that others use as well. *N* is what weights
+take in the file that came. *Held* is what the engine's process held at most, of pages that no kernel can take back (anonymous
+ones and those of shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` bounds and a step's `memory.host` says. *With the gate*
+counts the fresh process that loads each packaged step as well, with transformers alone, which has halves in float32 in memory.
+*Resident* counts pages of mapped files too, which stay as long as nobody else needs the memory. The goal is to hold no more than
+1.3 N and 1.5 GiB. *Growth* is what a job says beyond its start, divided by the bytes that an estimate counts for it: an estimate
+multiplies them by what finished jobs of the family grew by, so it is as near as this number is the same from one to the next.
+
+Runs labelled *before* are of the same command on the version before large tensors lay in files, whose jobs say the peak of
+resident pages, and count other bytes. Whisper-large-v3 as a whole (3.1 GB) is not among the runs, nor is wav2vec2-large: what was
+measured has their widths, and as few layers as the command says.
+"""
+
+
+def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown of runs by label."""
+    machine = describe(torch.device("cpu"))
+    where = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("threads", "device"))
+    sections = [
+        f"## {label}\n\n`{found['command']}`\n\n{table(found['runs'])}\n\n{phases(found['runs'])}"
+        for label, found in runs.items()
+    ]
+    return "\n\n".join([_HEAD.rstrip(), *sections, f"Machine: {where}."]) + "\n"
+
+
+def _gib(count: int | None) -> str:
+    return "" if count is None else f"{count / 2**30:.2f}"
+
+
+def _growth(run: Mapping[str, Any]) -> str:
+    """What the job says beyond its start, in bytes that estimates count for it."""
+    return f"{(run['said']['host'] - run['base']) / run['tensor_bytes']:.2f}"
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A line a job, in GiB."""
+    lines = [
+        "| GiB | N | goal | held | with the gate | resident | said by the job | held / N | growth |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for run in runs:
+        numbers = (run["weights"], run["goal"], run["held"], run["together"], run["resident"], run["said"]["host"])
+        cells = " | ".join(map(_gib, numbers))
+        lines.append(
+            f"| {run['shape']}, {run['dtype']} | {cells} | {run['held'] / run['weights']:.2f} | {_growth(run)} |"
+        )
+    return "\n".join(lines)
+
+
+def phases(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A line a phase of each job: what was held in it, and the processor's seconds, of the engine and its children."""
+    lines = ["| GiB held, and processor seconds | held | with the gate | seconds |", "|---|---:|---:|---:|"]
+    for run in runs:
+        for phase, found in run["phases"].items():
+            held, together = _gib(found["held"]), _gib(found["together"])
+            lines.append(f"| {run['shape']}, {phase} | {held} | {together} | {found['processor']:.0f} |")
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""Large tensors in files that are mapped into memory: what is not used for a while the kernel may take back, and reads again.
+
+A job holds several models of the same weights, the statistics of all layers, and what a backward pass needs of every layer. Each
+is used in its turn. A tensor that lies in a file has the bits that it would have in memory, begins where one in memory may begin,
+and may be written to; its file has no name, and is gone with the tensor.
+"""
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+LEAST = 1 << 20
+"""Bytes of a tensor below which it stays in memory."""
+GRAPH_IN_MEMORY = 1 << 28
+"""Bytes of what autograd keeps of a forward pass that stay there all the same: 256 MiB."""
+RESERVE = 1 << 30
+"""Bytes of the disk that are left free: what has no room there stays in memory."""
+_LINE = 64
+_PREFIX = "secateur-tensor-"
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether a tensor lies in a file of this module's."""
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+        return False
+    name = tensor.untyped_storage().filename
+    return name is not None and Path(name).name.startswith(_PREFIX)
+
+
+def empty_mapped(shape: torch.Size | tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """As torch.empty; of zeros where it lies in a file. In memory where it is small, on a device, or has no room on the disk."""
+    size = torch.Size(shape).numel() * dtype.itemsize
+    on_cpu = device is None or device.type == "cpu"
+    if not on_cpu or size < LEAST or (storage := _storage(size)) is None:
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
+
+
+def _storage(size: int) -> torch.UntypedStorage | None:
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free < size + RESERVE:
+        return None
+    with suppress(OSError), tempfile.NamedTemporaryFile(prefix=_PREFIX, dir=folder) as file:
+        # Its blocks are taken now: a disk that is full at the first write to the mapping would end the process.
+        os.posix_fallocate(file.fileno(), 0, size)
+        storage: Any = torch.UntypedStorage.from_file(file.name, True, size)
+        return cast("torch.UntypedStorage", storage)
+    return None
+
+
+def mapped_copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy, detached, in a file where it is large and on the CPU."""
+    source = tensor.detach()
+    if source.device.type != "cpu" or source.nbytes < LEAST:
+        return source.clone(memory_format=torch.contiguous_format)
+    return empty_mapped(source.shape, source.dtype).copy_(source)
+
+
+def in_file(tensor: Tensor) -> Tensor:
+    """The tensor itself where it is mapped already and all of its file, else a copy as `mapped_copy` has it."""
+    source = tensor.detach()
+    if is_mapped(source) and source.is_contiguous() and source.nbytes == source.untyped_storage().nbytes():
+        return source
+    return mapped_copy(source)
+
+
+@contextmanager
+def graph_in_files(in_memory: int = GRAPH_IN_MEMORY) -> Iterator[None]:
+    """What autograd keeps of one forward pass goes into files where it is large; of the backward pass nothing is known here.
+
+    in_memory: bytes of it that stay in memory.
+    """
+    left = in_memory
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal left
+        kept = tensor.detach()
+        if kept.device.type != "cpu" or kept.nbytes < LEAST or is_mapped(kept):
+            return kept
+        if kept.nbytes <= left:
+            left -= kept.nbytes
+            return kept
+        # As it lies, and beginning as far from a cache line's start: products of some sizes differ in their last bits otherwise.
+        if torch.empty_like(kept, device="meta").stride() != kept.stride():
+            return kept
+        offset = kept.data_ptr() % _LINE // kept.element_size()
+        flat = empty_mapped((offset + kept.numel(),), kept.dtype)
+        return flat.as_strided(kept.shape, kept.stride(), offset).copy_(kept)
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        yield
+
+
+def model_copy(model: Module) -> Module:
+    """A copy that shares nothing with the model; what is large is in files."""
+    tensors = (*model.parameters(), *model.buffers())
+    known: dict[int, Any] = {id(tensor): _like(tensor, mapped_copy(tensor)) for tensor in tensors}
+    return copy.deepcopy(model, known)
+
+
+def _like(tensor: Tensor, made: Tensor) -> Tensor:
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
+
+def into_memory(model: nn.Module) -> None:
+    """Give a model memory of its own for all that lies in files, which other models may share: training writes to it."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if is_mapped(tensor):
+            tensor.data = tensor.detach().clone()
