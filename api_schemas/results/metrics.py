@@ -250,7 +250,7 @@ class Memory(FrozenModel):
     """Peak memory of the engine's process in bytes."""
 
     host: int | None = None
-    """Most memory held at once; pages that the system can read again from a file are not counted. Null if the system does not report it."""
+    """Most memory held at once, without pages that the system can read again from a file; null if it does not say."""
     device: int | None = None
     """Peak memory allocated on the GPU; null on a CPU."""
 
