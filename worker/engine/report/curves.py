@@ -110,7 +110,7 @@ def draw_reached(figure: "Figure", steps: Sequence[StepMetrics], counted: str) -
     ]
     axes.plot([number for number, _ in met], [share for _, share in met], color=COLOURS[0], marker="o", label="removed")
     asked = [100 * requested for requested, _ in goals]
-    axes.plot(numbers, asked, color=COLOURS[1], marker="s", linestyle="--", label="asked for")
+    axes.plot(numbers, asked, color=COLOURS[1], marker="s", linestyle="--", label="requested")
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel(f"{counted} removed (%)")

@@ -81,7 +81,7 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
         yield Plot(
             "reached",
             "Requested and removed",
-            f"Shares of the original's {counted}, the unit of the target. Only whole structures can be removed.",
+            f"Shares of the original's {counted}, which the target counts. Only whole structures can be removed.",
             Drawing((_WIDTH, 3.0), lambda figure: draw_reached(figure, steps, counted)),
         )
     if steps[0].sensitivity is not None:

@@ -212,7 +212,7 @@ def test_where_nothing_fits_it_says_what_there_is(
     model: ASTForAudioClassification, split: FeatureSplit, room_for: Callable[[int, Exception], None]
 ) -> None:
     room_for(0, MemoryError())
-    with pytest.raises(SecateurError, match=r"Not even a single sample fits: \d+\.\d of the host's \d+\.\d GiB"):
+    with pytest.raises(SecateurError, match=r"Not even one sample at a time fits: \d+\.\d of the host's \d+\.\d GiB"):
         train(model, split)
 
 

@@ -207,7 +207,7 @@ def test_what_is_left_and_what_was_asked_for_are_drawn(tmp_path: Path, job: Job)
     _write(tmp_path, job)
     for name, words in (
         ("size", ("attention parameters", "all parameters", "FLOPs per input", "file")),
-        ("reached", ("removed", "asked for", "attention parameters removed (%)")),
+        ("reached", ("removed", "requested", "attention parameters removed (%)")),
     ):
         drawn = (tmp_path / f"figure-{name}.svg").read_text(encoding="utf-8")
         assert all(f">{word}</text>" in drawn for word in words), name
