@@ -150,7 +150,7 @@ def test_a_weight_that_differs_is_caught(tmp_path, original):
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["classifier.dense.bias"] += 1e-3
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(SecateurError, match="other logits") as caught:
+    with pytest.raises(SecateurError, match="different logits") as caught:
         check_reload(tmp_path, written.model, "AutoModelForAudioClassification", {"input_values": probe(original)})
     assert caught.value.code == "reload_mismatch"
 

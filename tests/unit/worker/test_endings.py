@@ -223,7 +223,7 @@ def test_out_of_memory_again_fails_and_says_with_how_many_samples(make_bench: Ma
     job = bench.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code, job.attempts) == (JobState.FAILED, ErrorCode.OUT_OF_MEMORY, 2)
-    assert job.error.detail == "The GPU is full. It had at most 4 samples at a time."
+    assert job.error.detail == "The GPU is full. It used at most 4 samples at a time."
     assert bench.steps(job_id) == [0]
 
 
