@@ -10,7 +10,9 @@ from secateur.commands.shared import arguments
 from secateur.commands.shared.session import Session, served
 from secateur.terminal.listings import deliveries_table, webhooks_table
 
-app = typer.Typer(no_args_is_help=True, help="Webhooks: addresses of yours that the service notifies about jobs.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage webhooks: addresses of yours that the service notifies about jobs."
+)
 
 Webhook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="whk_…")]
 Events = Annotated[

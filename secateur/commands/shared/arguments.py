@@ -28,7 +28,7 @@ Limit = Annotated[int, typer.Option(min=1, help="How many to list, newest first.
 Model = Annotated[
     str | None,
     typer.Option(
-        help="mdl_…, a local folder (is uploaded), job_…/3, hf:owner/name@commit or s3:bucket/folder.",
+        help="mdl_…, a local folder (uploaded first), job_…/3, hf:owner/name@commit or s3:bucket/folder.",
         autocompletion=completion.models,
         show_default=False,
     ),
@@ -36,7 +36,7 @@ Model = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="dst_…, a local folder or file (parquet, csv, jsonl; is uploaded), or hf:owner/name@commit.",
+        help="dst_…, a local folder or file (parquet, csv, jsonl; uploaded first), or hf:owner/name@commit.",
         autocompletion=completion.datasets,
         show_default=False,
     ),

@@ -76,7 +76,7 @@ class PruningOptions:
     epochs: Annotated[int | None, _option("Recovery epochs per step; 0 for none. Default: 3.", min=0)] = None
     max_drop: Annotated[
         float | None,
-        _option("Stop before the validation metric drops by more than this (0.01: one point). Default: no limit."),
+        _option("Stop before the validation metric gets worse by more than this (0.01: one point). Default: no limit."),
     ] = None
     export: Annotated[list[ExportFormat] | None, _option("Also export the result in this format; may be repeated.")] = (
         None
