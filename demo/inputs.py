@@ -81,7 +81,7 @@ def _given_data(folder: Path, console: Console) -> Path:
 def _with_test_split(folder: Path) -> Path:
     """The fresh process at the end scores the test split: better to miss it now than after the job."""
     if not [*folder.glob("test.parquet"), *folder.glob("test-*.parquet")]:
-        raise DemoError("DEMO_DATA has no split `test`, on which the checkpoints are compared.")
+        raise DemoError("DEMO_DATA has no split `test`, which the demo needs to compare the checkpoints.")
     return folder
 
 
@@ -97,7 +97,7 @@ def number(name: str, default: _Number) -> _Number:
         return type(default)(given)
     except ValueError:
         kind = "whole number" if isinstance(default, int) else "number"
-        raise DemoError(f"{name} is {given!r}, which is no {kind}.") from None
+        raise DemoError(f"{name} is {given!r}, which is not a {kind}.") from None
 
 
 if __name__ == "__main__":

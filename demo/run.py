@@ -42,19 +42,19 @@ def main() -> int:
         with running_service({**settings, **_settings_given()}) as url, tempfile.TemporaryDirectory() as downloads:
             console.print(f"The service runs at {url}.")
             outcomes = _over_http(url, model, data, Path(downloads), console)
-        console.print("The service and everything it started has stopped.")
+        console.print("The service and all its processes have stopped.")
     except (DemoError, SecateurError) as error:
-        console.print("[red]The demo stopped:[/]", end=" ")
+        console.print("[red]The demo failed:[/]", end=" ")
         console.print(str(error), markup=False, highlight=False)
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted; everything has been stopped.")
+        console.print("Interrupted; everything was stopped.")
         return 130
     show(outcomes, console)
     seconds = round(time.monotonic() - began)
     about = {"model": model.name, "data": data.name, "seconds": seconds}
     save(outcomes, about, inputs.ROOT)
-    console.print(f"Also in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(seconds)}.")
+    console.print(f"Saved in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(seconds)}.")
     return 0
 
 
@@ -100,7 +100,7 @@ def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Cons
             _follow(job, console)
             pruned = job.download(downloads / criterion.value)
             console.print(
-                f"Downloaded step {job.metrics[-1].step}: {len(list(pruned.iterdir()))} files, every SHA-256 as announced."
+                f"Downloaded step {job.metrics[-1].step}: {len(list(pruned.iterdir()))} files, every SHA-256 correct."
             )
             if not outcomes:
                 outcomes.append(Outcome("before", job.metrics[0], _score_afresh(model, data)))

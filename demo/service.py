@@ -50,7 +50,7 @@ def _wait_for_url(process: subprocess.Popen[bytes], data_dir: Path) -> str:
     while not announcement.exists():
         if process.poll() is not None:
             raise DemoError(
-                f"`secateur up` ended with status {process.returncode}:\n{(data_dir / 'up.log').read_text()}"
+                f"`secateur up` exited with status {process.returncode}:\n{(data_dir / 'up.log').read_text()}"
             )
         if time.monotonic() > deadline:
             raise DemoError(f"`secateur up` was not ready within {START_SECONDS:.0f} s")

@@ -49,7 +49,7 @@ def alone(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """See HELP. Without a command: where one stands."""
+    """See HELP. Without a command, it prints an overview."""
     del version
     if context.invoked_subcommand is None:
         overview.overview()

@@ -36,13 +36,13 @@ def convert(folder: Path, out: Path | None = None, base: Path | None = None) -> 
     Raises MissingDependency without the engine, InvalidRequest where the folder holds nothing of the kind.
     """
     if (lacking := installed.not_installed(installed.ENGINE, "server,worker")) is not None:
-        raise MissingDependency(f"The engine is needed. {lacking}", code="missing_dependency")
+        raise MissingDependency(f"This needs the engine. {lacking}", code="missing_dependency")
     folder = folder.resolve()
     out = (out or folder.with_name(f"{folder.name}-safetensors")).resolve()
     if base is None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise InvalidRequest(f"{folder} is an adapter. Give the folder of its model: --base FOLDER.", code="usage")
+        raise InvalidRequest(f"{folder} is an adapter. Give the folder of its base model: --base FOLDER.", code="usage")
     if out.exists() and any(out.iterdir()):
-        raise InvalidRequest(f"{out} is not empty. Give another folder to write to.", code="invalid_request")
+        raise InvalidRequest(f"{out} is not empty. Give an empty or new output folder.", code="invalid_request")
     out.mkdir(parents=True, exist_ok=True)
     given = [folder, out, *([] if base is None else [base.resolve()])]
     command = [sys.executable, "-m", "worker.engine.convert", *map(str, given)]
@@ -69,10 +69,10 @@ def convert(folder: Path, out: Path | None = None, base: Path | None = None) -> 
     except (IndexError, ValueError):
         said, failure = (
             {},
-            f"The process that reads it ended with status {done.returncode}: {done.stderr.strip()[-500:]}",
+            f"The conversion process exited with status {done.returncode}: {done.stderr.strip()[-500:]}",
         )
     if failure is None and "name" not in said:
-        failure = f"The process that reads it ended with status {done.returncode}: {done.stderr.strip()[-500:]}"
+        failure = f"The conversion process exited with status {done.returncode}: {done.stderr.strip()[-500:]}"
     if failure is not None:
         raise InvalidRequest(str(failure), code=said.get("code", "config_invalid"))
     return Converted(out, said["name"], tuple(said["warnings"]))

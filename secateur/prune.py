@@ -59,9 +59,9 @@ def prune(
     Raises MissingDependency without an engine, InvalidRequest where `out` holds steps, JobFailed with the engine's own code.
     """
     if (lacking := installed.not_installed(installed.ENGINE, "server,worker")) is not None:
-        raise MissingDependency(f"The engine is needed. {lacking}", code="missing_dependency")
+        raise MissingDependency(f"This needs the engine. {lacking}", code="missing_dependency")
     if next(out.glob("step-*"), None) is not None:
-        detail = f"{out} already holds steps of an earlier run. Give an empty folder."
+        detail = f"{out} already contains steps of an earlier run. Give an empty folder."
         raise InvalidRequest(detail, code="invalid_request")
     out.mkdir(parents=True, exist_ok=True)
     spec_file = out / "spec.json"
@@ -75,11 +75,11 @@ def prune(
         status = process.wait()
     if isinstance(end, Finished) and status == 0:
         return Pruned(out, tuple(steps if end.result is None else with_test(steps, end.result)), end.result)
-    log = f"Its log: {out / 'engine.log'}"
+    log = f"Log: {out / 'engine.log'}"
     if isinstance(end, Failed):
         raise JobFailed(f"{end.code.value}: {end.detail} {log}", code=end.code.value, items=end.errors)
     raise JobFailed(
-        f"engine_crashed: the engine ended with status {status}. {log}", code=ErrorCode.ENGINE_CRASHED.value
+        f"engine_crashed: the engine exited with status {status}. {log}", code=ErrorCode.ENGINE_CRASHED.value
     )
 
 
@@ -130,10 +130,12 @@ def say_result(result: JobResult | None, out: Path, last: int, console: Console)
     step = last if result is None else result.step
     if step:
         console.print(
-            f"The pruned checkpoint is {out / f'step-{step}'}; open {report} for the figures.", soft_wrap=True
+            f"The pruned checkpoint is in {out / f'step-{step}'}; open {report} for the figures.", soft_wrap=True
         )
     else:
-        console.print(f"Every step is kept, {out / 'step-1'} for one; open {report} for the figures.", soft_wrap=True)
+        console.print(
+            f"Every step is kept, for example {out / 'step-1'}; open {report} for the figures.", soft_wrap=True
+        )
 
 
 def _step_line(step: StepMetrics) -> str:

@@ -48,7 +48,7 @@ def sweep(database: Database, settings: Settings) -> int:
         left = {marks.SWEPT: int(moment(session).timestamp())}
         marks.put(session, left if disk is None else left | {marks.DISK: disk.total, marks.DISK_FREE: disk.free})
     if ended:
-        log.warning("ended %d jobs whose worker had stopped answering", ended)
+        log.warning("ended %d jobs whose workers stopped responding", ended)
     return ended
 
 
@@ -61,7 +61,7 @@ def preempt(database: Database, settings: Settings) -> int:
     with database.write() as session:
         asked = preemption.arrange(session, rules)
     for job_id, other in asked:
-        log.info("job %s is asked to hand its worker to job %s", job_id, other)
+        log.info("requested that job %s yields its worker to job %s", job_id, other)
     return len(asked)
 
 
@@ -79,7 +79,7 @@ def redispatch(database: Database, settings: Settings) -> int:
         for _ in range(missing):
             broker.publish_wake(settings)
     except ConnectionError as error:
-        log.warning("the broker does not answer, %d jobs wait: %s", claimable, error)
+        log.warning("the broker does not answer; %d jobs are waiting: %s", claimable, error)
         return 0
     return missing
 
@@ -90,12 +90,12 @@ def expire(database: Database, settings: Settings) -> int:
     deliveries.expire(database, settings.webhook_log_seconds)
     said = {
         "uploads": expired.uploads,
-        "jobs, whole": expired.ended_jobs,
-        "jobs, their checkpoints": expired.jobs,
-        "jobs, their events": expired.events,
-        "pieces of logs": expired.logs,
+        "ended jobs": expired.ended_jobs,
+        "jobs' checkpoints": expired.jobs,
+        "jobs' events": expired.events,
+        "log pieces": expired.logs,
         "tombstones": expired.tombstones,
-        "entries of the audit log": expired.audit,
+        "audit log entries": expired.audit,
     }
     if any(said.values()):
         log.info("expired: %s", ", ".join(f"{count} {what}" for what, count in said.items() if count))
@@ -113,7 +113,7 @@ def collect_orphans(database: Database, settings: Settings) -> int:
         dry_run=dry_run,
     )
     if removed:
-        log.info("%s %d artifacts that nothing named", "would remove" if dry_run else "removed", removed)
+        log.info("%s %d unreferenced artifacts", "would remove" if dry_run else "removed", removed)
     return removed
 
 

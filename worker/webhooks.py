@@ -74,9 +74,9 @@ class Sender:
                 with self._changed:
                     self._tries += 1
         except UNREACHABLE as error:
-            log.warning("webhooks wait, the database does not answer: %s", error)
+            log.warning("webhooks are delayed: the database does not answer: %s", error)
         except Exception:
-            log.exception("webhooks wait for the next tick")
+            log.exception("sending webhooks failed; the next tick tries again")
         finally:
             with self._changed:
                 self._busy -= 1
@@ -108,7 +108,7 @@ class Sender:
             ) as response:
                 status = response.status_code
                 if not 200 <= status < 300:
-                    error = f"it answered {status}; an answer from 200 to 299 says that it was taken"
+                    error = f"the receiver answered {status}; only 200 to 299 counts as delivered"
         except SecateurError as refusal:
             error = refusal.detail
         except Unreachable as failure:

@@ -19,21 +19,24 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="With pytorch_model.bin, or a LoRA adapter of peft.")
+        Path,
+        typer.Argument(exists=True, file_okay=False, help="Folder with pytorch_model.bin or a LoRA adapter from peft."),
     ],
     out: Annotated[
         Path | None,
-        typer.Argument(file_okay=False, help="Where it is written. Default: FOLDER-safetensors.", show_default=False),
+        typer.Argument(file_okay=False, help="Output folder. Default: FOLDER-safetensors.", show_default=False),
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Of an adapter, its model's folder.", show_default=False),
+        typer.Option(
+            exists=True, file_okay=False, help="For an adapter: the folder of its base model.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document; errors as JSON on standard error.")
+        bool, typer.Option("--json", help="Print one JSON document; errors as JSON on standard error.")
     ] = False,
 ) -> None:
-    """Make a checkpoint with safetensors of one with pickles, or of an adapter and its model. Nothing is sent anywhere.
+    """Convert a checkpoint with pickles, or an adapter and its base model, to a checkpoint with safetensors. Nothing is uploaded.
 
     For example: `secateur convert ./old-bert && secateur upload model ./old-bert-safetensors`
     """

@@ -21,16 +21,16 @@ def download(
     session: Session,
     identifier: arguments.Job,
     step: Annotated[
-        int | None, typer.Option(min=1, help="Which. Default: the job's result.", show_default=False)
+        int | None, typer.Option(min=1, help="Step to download. Default: the job's result.", show_default=False)
     ] = None,
     to: Annotated[
-        Path | None, typer.Option(file_okay=False, help="The folder. Default: JOB-step-N.", show_default=False)
+        Path | None, typer.Option(file_okay=False, help="Output folder. Default: JOB-step-N.", show_default=False)
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Of a job without a result (yet) the last step that it finished.")
+        bool, typer.Option("--partial", help="If the job has no result (yet), take its last finished step.")
     ] = False,
 ) -> None:
-    """Fetch the pruned checkpoint; prints the folder."""
+    """Download the pruned checkpoint; prints the folder."""
     identifier = session.whole_id(identifier, "job")
     found = session.client.job(identifier).checkpoint(step, partial=partial)
     folder = to or Path(f"{identifier}-step-{found.step}")

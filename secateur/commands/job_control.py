@@ -29,26 +29,29 @@ def register(app: typer.Typer) -> None:
 
 
 def cancel(session: Session, ids: arguments.Steered) -> None:
-    """End jobs, or all of a sweep's; their finished steps stay."""
+    """Cancel jobs, or all jobs of a sweep; finished steps are kept."""
     _move(session, ids, Job.cancel, Sweep.cancel)
 
 
 def pause(session: Session, ids: arguments.Steered) -> None:
-    """Pause jobs, each after the step that runs; nothing that is finished is lost."""
+    """Pause jobs, each after its current step; finished steps are kept."""
     _move(session, ids, Job.pause, Sweep.pause)
 
 
 def resume(session: Session, ids: arguments.Steered) -> None:
-    """Queue paused jobs again; each goes on after its last step."""
+    """Queue paused jobs again; each continues after its last step."""
     _move(session, ids, Job.resume, Sweep.resume)
 
 
 def delete(
     session: Session,
     ids: arguments.Things,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal nobody is asked.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask for confirmation. Without a terminal, the command never asks."),
+    ] = False,
 ) -> None:
-    """Remove jobs that have ended, with checkpoints, and sweeps with jobs; models and datasets that no job needs any more."""
+    """Delete ended jobs with their checkpoints, sweeps with their jobs, and models and datasets that no unfinished job needs."""
     removers = {
         "job": session.client.delete_job,
         "sweep": session.client.delete_sweep,
@@ -58,7 +61,7 @@ def delete(
     ids = [session.whole_id(each, *PREFIXES) for each in ids]
     chosen = [(each, removers[kind_of(each)]) for each in ids]
     if not yes and sys.stdin.isatty() and session.err.is_terminal:
-        asked = f"Delete {', '.join(ids)}, for good?"
+        asked = f"Delete {', '.join(ids)} permanently?"
         if not typer.confirm(asked, err=True):
             raise typer.Exit(ExitStatus.REFUSED)
     gone: list[str] = []
@@ -68,7 +71,7 @@ def delete(
             gone.append(identifier)
     finally:
         if gone:
-            session.give([{"id": each, "deleted": True} for each in gone], *(f"{each} is gone." for each in gone))
+            session.give([{"id": each, "deleted": True} for each in gone], *(f"{each} is deleted." for each in gone))
 
 
 def _move(session: Session, ids: Sequence[str], verb: Callable[[Job], Job], of_sweep: Callable[[Sweep], Sweep]) -> None:

@@ -26,12 +26,13 @@ def register(app: typer.Typer) -> None:
 def jobs(
     session: Session,
     state: Annotated[
-        list[JobState] | None, typer.Option(help="Only these; may be repeated.", show_default=False)
+        list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.", show_default=False)
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Only with these labels.", show_default=False)
+        list[str] | None,
+        typer.Option(metavar="KEY[=VALUE]", help="Only jobs with this label; may be repeated.", show_default=False),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Only of this model: mdl_….", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs on this model: mdl_….", show_default=False)] = None,
     limit: arguments.Limit = _LIMIT,
 ) -> None:
     """List jobs, newest first."""
@@ -39,7 +40,7 @@ def jobs(
     states = [each.value for each in state or ()]
     found = (job.view for job in session.client.jobs(state=states, labels=label, model=model))
     views = _newest(session, found, limit)
-    session.give(views, jobs_table(views, session.out.width) if views else "There are no such jobs.")
+    session.give(views, jobs_table(views, session.out.width) if views else "No jobs found.")
 
 
 def models(session: Session, limit: arguments.Limit = _LIMIT) -> None:
@@ -49,7 +50,7 @@ def models(session: Session, limit: arguments.Limit = _LIMIT) -> None:
         found,
         models_table(found, session.out.width)
         if found
-        else "There are no models. Send one: secateur upload model FOLDER",
+        else "There are no models. Upload one: secateur upload model FOLDER",
     )
 
 
@@ -60,12 +61,12 @@ def datasets(session: Session, limit: arguments.Limit = _LIMIT) -> None:
         found,
         datasets_table(found, session.out.width)
         if found
-        else "There are no datasets. Send one: secateur upload dataset FOLDER",
+        else "There are no datasets. Upload one: secateur upload dataset FOLDER",
     )
 
 
 def _newest(session: Session, source: Iterable[T], limit: int) -> list[T]:
     found = list(islice(source, limit + 1))
     if len(found) > limit:
-        session.note(f"These are the newest {limit}; there are more (--limit).")
+        session.note(f"Showing the newest {limit}; use --limit for more.")
     return found[:limit]

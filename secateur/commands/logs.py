@@ -9,7 +9,7 @@ from secateur.commands.shared.group import JOBS
 from secateur.commands.shared.session import Session, served
 from secateur.terminal.event_lines import event_line
 
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Until the job has ended.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the job has ended.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,9 +22,11 @@ def logs(
     session: Session,
     identifier: arguments.Job,
     follow: Follow = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Which. Default: the newest.", show_default=False)] = None,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Attempt to print. Default: the newest.", show_default=False)
+    ] = None,
 ) -> None:
-    """Print what the engine wrote. With --json an object a line."""
+    """Print the engine's log. With --json, one object per line."""
     for line in session.client.job(session.whole_id(identifier, "job")).logs(follow, attempt):
         session.give_line({"line": line}, line)
 
@@ -33,8 +35,8 @@ def events(
     session: Session,
     identifier: arguments.Job,
     follow: Follow = False,
-    after: Annotated[int, typer.Option(min=0, help="Only events numbered above.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only events with a higher number.")] = 0,
 ) -> None:
-    """Print what happened. With --json an event a line, as the API has it."""
+    """Print the job's events. With --json, one event per line, as the API returns it."""
     for event in session.client.job(session.whole_id(identifier, "job")).events(after, follow):
         session.give_line(event, event_line(event))

@@ -56,7 +56,7 @@ def _overview() -> None:
 _HELP = ("secateur --help", "all commands")
 _FIRST = (
     ("secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --wait", "upload both, prune, wait"),
-    ("secateur open", "the same in a browser"),
+    ("secateur open", "do the same in a browser"),
     _HELP,
 )
 
@@ -64,27 +64,27 @@ _FIRST = (
 def _trouble(error: SecateurError) -> str:
     if isinstance(error, ConnectionFailed):
         return "no answer"
-    return "it asks for a valid key" if error.code == "unauthenticated" else error.detail
+    return "requires a valid key" if error.code == "unauthenticated" else error.detail
 
 
 def _without_service(error: SecateurError) -> tuple[tuple[str, str], ...]:
     if isinstance(error, ConnectionFailed):
         return (
-            ("secateur up", "a service on this machine"),
-            ("secateur login --url URL", "use one that runs elsewhere"),
+            ("secateur up", "start a service on this machine"),
+            ("secateur login --url URL", "use a service elsewhere"),
             ("secateur prune ./my-ast --data ./my-data --out ./pruned", "prune here, without a service"),
         )
-    return (("secateur login --url URL", "remember service and key"), ("secateur doctor", "what is wrong here"), _HELP)
+    return (("secateur login --url URL", "save service and key"), ("secateur doctor", "find what is wrong"), _HELP)
 
 
 def _of_jobs(latest: JobResource) -> tuple[tuple[str, str], ...]:
     short = latest.id[:12]
-    first = (f"secateur wait {short}", "until it has ended")
+    first = (f"secateur wait {short}", "wait until it has ended")
     if latest.finished_at:
-        first = (f"secateur show {short}", "figures of every step")
-    second = (f"secateur open {short}", "its page in a browser")
+        first = (f"secateur show {short}", "see the results of every step")
+    second = (f"secateur open {short}", "open its page in a browser")
     if latest.result is not None:
-        second = (f"secateur download {short} --to ./pruned", "its result")
+        second = (f"secateur download {short} --to ./pruned", "download its result")
     return (first, second, _HELP)
 
 
@@ -107,9 +107,9 @@ def open_page(
             autocompletion=completion.jobs_and_sweeps,
         ),
     ] = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Print the address, and open nothing.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the address without opening it.")] = False,
 ) -> None:
-    """Open the page of a job or a sweep in a browser; prints its address. In a pipe nothing is opened."""
+    """Open the page of a job or a sweep in a browser; prints its address. In a pipe it only prints."""
     url = f"{session.client.url}/"
     if identifier is not None:
         found = session.whole_id(identifier, "job", "swp")

@@ -33,25 +33,27 @@ def prune(
     data: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Dataset folder: parquet, audio, images or texts.")
     ],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Where step-0, step-1, … are written.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Output folder for step-0, step-1, ….")],
     pruning: PruningOptions,
     spec: arguments.Spec = None,
     settings: arguments.Settings = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
-    processes: Annotated[int, typer.Option(min=1, help="That share the work; on cuda each has a GPU of its own.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share the work; on cuda, each has its own GPU.")
+    ] = 1,
     threads: Annotated[
         int | None,
         typer.Option(
             min=1,
             envvar="SECATEUR_ENGINE_THREADS",
-            help="CPU threads. Default: OMP_NUM_THREADS, else the cores or the container's CPU quota.",
+            help="CPU threads. Default: OMP_NUM_THREADS, otherwise the number of cores or the container's CPU quota.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The metrics as JSON; errors as JSON on standard error.")
+        bool, typer.Option("--json", help="Print the metrics as JSON; errors as JSON on standard error.")
     ] = False,
 ) -> None:
-    """Prune a checkpoint here and now, offline, without a server. Exit status 3 where it failed, 2 where it was refused."""
+    """Prune a checkpoint on this machine, offline, without a server. Exit status: 3 if pruning failed, 2 if it was refused."""
 
     def run() -> None:
         values = placed(read_spec(spec) if spec else {}, pruning.by_path())

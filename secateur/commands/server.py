@@ -25,13 +25,13 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    data_dir: Annotated[Path, typer.Option(help="Where database, artifacts and logs are kept.")] = Path(".secateur"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8000,
+    data_dir: Annotated[Path, typer.Option(help="Folder for the database, artifacts and logs.")] = Path(".secateur"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free one.")] = 8000,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output, once it is ready.")
+        bool, typer.Option("--json", help="Print one JSON document on standard output once the service is ready.")
     ] = False,
 ) -> None:
-    """Run the whole service on this machine: API, job worker, maintenance, beat and broker."""
+    """Run the whole service on this machine: API, job worker, maintenance worker, scheduler (beat) and broker."""
     console = Console(soft_wrap=True, stderr=as_json)
     raise typer.Exit(up_module.up(data_dir, port, console, sys.stdout if as_json else None))
 
@@ -39,30 +39,31 @@ def up(
 def database_keys(
     context: typer.Context,
     data_dir: Annotated[
-        Path | None, typer.Option(help="The folder of `secateur up`; other databases by SECATEUR_DATABASE_URL.")
+        Path | None, typer.Option(help="Data folder of `secateur up`; set SECATEUR_DATABASE_URL for other databases.")
     ] = None,
 ) -> None:
-    """The operator's keys, straight at the database: the first one (`create --bootstrap`), and those of any tenant."""
+    """Manage keys directly in the database, as the operator: the first one (`create --bootstrap`), and those of any tenant."""
     raise typer.Exit(services.keys(data_dir, context.args))
 
 
 def doctor(
     url: Annotated[
-        str | None, typer.Option(help="The server to call. Default: SECATEUR_URL, then this machine's.")
+        str | None, typer.Option(help="Server to check. Default: SECATEUR_URL, otherwise the one on this machine.")
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="The folder of a `secateur up`, to look at the parts of a server here.")
+        Path | None, typer.Option(help="Data folder of `secateur up`, to check the parts of a server on this machine.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port that `secateur up` is to have.")] = 8000,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port that `secateur up` will use.")] = 8000,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what is safe to fix.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compare every row of a file with the artifact store; may take hours.")
+        bool,
+        typer.Option("--verify", help="Check every file in the database against the artifact store; may take hours."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look over the installation, and say what is wrong and what to do. Exit status 1 where something is wrong.
+    """Check the installation, and say what is wrong and how to fix it. Exits with 1 if something is wrong.
 
-    With --data-dir or SECATEUR_… settings the parts of a server are looked at, too.
+    With --data-dir or SECATEUR_… settings, it also checks the parts of a server.
     """
     console = Console(width=None if sys.stdout.isatty() else 200)
     raise typer.Exit(
@@ -70,7 +71,7 @@ def doctor(
     )
 
 
-def version(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def version(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
     """Print the version."""
     found = installed_version("secateur")
     print(json.dumps({"version": found}) if as_json else found)

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(session: Session, identifier: arguments.Anything) -> None:
-    """A job, a sweep, a model or a dataset in full."""
+    """Show a job, a sweep, a model or a dataset in full."""
     identifier = session.whole_id(identifier, *PREFIXES)
     match kind_of(identifier):
         case "job":
@@ -49,18 +49,18 @@ def show(session: Session, identifier: arguments.Anything) -> None:
 def compare(
     session: Session,
     ids: Annotated[
-        list[str], typer.Argument(metavar="JOB JOB…", help="Two jobs or more.", autocompletion=completion.jobs)
+        list[str], typer.Argument(metavar="JOB JOB…", help="Two or more jobs.", autocompletion=completion.jobs)
     ],
 ) -> None:
-    """The steps of several jobs side by side: sparsity, metric, drop, parameters, FLOPs, bytes, speed-up."""
+    """Compare the steps of several jobs: sparsity, metric, drop, parameters, FLOPs, bytes, speed-up."""
     jobs = [session.client.job(each).view for each in dict.fromkeys(session.whole_id(each, "job") for each in ids)]
     if len({job.request.model.model_dump_json() for job in jobs}) > 1:
-        session.note("These jobs began with different models: each drop is from the job's own original.")
+        session.note("These jobs started from different models: each drop is relative to the job's own original.")
     session.give(comparison_document(jobs), comparison(jobs, session.out.width))
 
 
 def limits(session: Session) -> None:
-    """What the service accepts, and how much of your share is used."""
+    """Show what the service accepts, and how much of your quotas you use."""
     found = session.client.limits()
     session.give(found, _limits_table(found))
 
@@ -79,12 +79,12 @@ def _limits_table(found: Limits) -> Table:
         ("key allows", ", ".join(found.scopes)),
         ("families", ", ".join(found.families)),
         ("largest file", size(found.max_file_bytes)),
-        ("files an upload", str(found.max_files)),
+        ("files per upload", str(found.max_files)),
         ("buckets", ", ".join(found.model_buckets)),
         ("stored", _used(quotas.stored_bytes, size)),
         ("waiting jobs", _used(quotas.waiting_jobs)),
         ("running jobs", _used(quotas.running_jobs)),
-        ("requests a minute", _used(quotas.requests_per_minute)),
+        ("requests per minute", _used(quotas.requests_per_minute)),
     ):
         if value:
             table.add_row(name, consoles.clean(value))
@@ -92,5 +92,5 @@ def _limits_table(found: Limits) -> Table:
 
 
 def _used(quota: Quota, write: Callable[[int], str] = str) -> str:
-    bound = "no bound" if quota.limit is None else f"at most {write(quota.limit)}"
+    bound = "no limit" if quota.limit is None else f"at most {write(quota.limit)}"
     return bound if quota.used is None else f"{write(quota.used)} used, {bound}"

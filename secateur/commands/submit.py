@@ -39,7 +39,7 @@ def submit(
     wait: arguments.Wait = False,
     timeout: arguments.Timeout = None,
 ) -> None:
-    """Queue a job; prints its id. With --wait, what came of it.
+    """Submit a job; prints its id. With --wait, prints the outcome.
 
     For example: `secateur submit --model ./my-ast --data ./my-data --sparsity 0.5 --granularity ragged --wait`
     """
@@ -72,7 +72,7 @@ def rerun(
     wait: arguments.Wait = False,
     timeout: arguments.Timeout = None,
 ) -> None:
-    """Queue a job's request once more, with what --set changes; prints the new id. The other job stays as it is.
+    """Submit a job's request again, with the changes from --set; prints the new id. The old job is not changed.
 
     For example: `secateur rerun job_3vq7 --set finetune.learning_rate=1e-4 --wait`
     """
@@ -93,7 +93,7 @@ def estimate(
     settings: arguments.Settings = None,
     spec: arguments.Spec = None,
 ) -> None:
-    """What a job would come to: parameters, FLOPs and bytes after every step; time and memory once such jobs have run."""
+    """Estimate a job: parameters, FLOPs and bytes after every step; time and memory once similar jobs have run."""
     described: DraftRequest = draft_request(spec, options_of(pruning, model, data), settings or ())
     found = session.client.estimate(spec=uploaded(session, described))
     session.give(found, *estimate_page(found))

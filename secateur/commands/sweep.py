@@ -34,32 +34,34 @@ def sweep(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="As --model of submit.", autocompletion=completion.models, show_default=False
+            metavar="MODEL", help="Like --model of submit.", autocompletion=completion.models, show_default=False
         ),
     ] = None,
     data: arguments.Data = None,
     methods: Annotated[
         Methods | None,
-        typer.Option(help="Named methods, a job each: paper is the twelve of arXiv 2509.26207.", show_default=False),
+        typer.Option(
+            help="Named methods, one job each: paper is the twelve methods of arXiv 2509.26207.", show_default=False
+        ),
     ] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH=VALUE,VALUE",
-            help="Values of a field, each with every other's and with every method: --grid seed=0,1,2. May be repeated.",
+            help="Values of a field, combined with all others and all methods: --grid seed=0,1,2. May be repeated.",
             show_default=False,
         ),
     ] = None,
     *,
     pruning: PruningOptions,
-    one_shot: Annotated[bool, typer.Option("--one-shot", help="One cut each, and no recovery.")] = False,
+    one_shot: Annotated[bool, typer.Option("--one-shot", help="One cut per job, without recovery.")] = False,
     settings: arguments.Settings = None,
     spec: Annotated[
         arguments.SpecFile,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="A sweep as YAML or JSON: base, methods, grid, specs; options win.",
+            help="A sweep as YAML or JSON: base, methods, grid, specs; options override it.",
             show_default=False,
         ),
     ] = None,
@@ -68,17 +70,20 @@ def sweep(
     priority: arguments.Priority = None,
     max_parallel: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_JOBS, help="Most jobs of it that run at once. Default: 4.", show_default=False),
+        typer.Option(
+            min=1, max=MOST_JOBS, help="Most jobs of the sweep that run at once. Default: 4.", show_default=False
+        ),
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key and request within a day make no second sweep.", show_default=False)
+        str | None,
+        typer.Option(help="The same key and request within a day create no second sweep.", show_default=False),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Until all jobs have ended; Ctrl-C stops waiting, not the sweep.")
+        bool, typer.Option("--wait", help="Wait until all jobs have ended; Ctrl-C stops waiting, not the sweep.")
     ] = False,
     timeout: arguments.Timeout = None,
 ) -> None:
-    """Queue many jobs on one model and one dataset; prints the sweep's id. With --wait, its table.
+    """Submit many jobs on one model and one dataset; prints the sweep's id. With --wait, prints its table.
 
     For example: `secateur sweep ./my-ast --data ./my-data --methods paper --sparsity 0.5 --one-shot --wait`
     """
@@ -89,7 +94,7 @@ def sweep(
     body = uploaded(session, draft)
     found = session.client.submit_sweep(spec=body, idempotency_key=idempotency_key)
     if not wait:
-        session.note(f"{len(found.rows)} jobs. How they are: secateur show {found.id}")
+        session.note(f"{len(found.rows)} jobs. See their state: secateur show {found.id}")
         session.give(found.view, found.id)
         return
     session.note(f"{found.id}: {len(found.rows)} jobs.")
@@ -108,7 +113,7 @@ def _wait(session: Session, sweep: Sweep, timeout: float | None) -> None:
         with transfer(session.err, "jobs") as told:
             sweep.wait(timeout, told)
     except KeyboardInterrupt:
-        detail = f"No longer waiting. {sweep.id} goes on.\n  to look: secateur show {sweep.id}"
+        detail = f"Stopped waiting. {sweep.id} continues.\n  to look: secateur show {sweep.id}"
         raise Interrupted(f"{detail}\n  to cancel: secateur cancel {sweep.id}", code="interrupted") from None
     session.give(sweep.view, sweep_page(sweep.view, session.out.width))
     _raise_for_end(sweep.view)
@@ -117,7 +122,7 @@ def _wait(session: Session, sweep: Sweep, timeout: float | None) -> None:
 def _raise_for_end(view: SweepDetail) -> None:
     failed = [row for row in view.rows if row.state is JobState.FAILED]
     if failed:
-        detail = f"{len(failed)} of {len(view.rows)} jobs failed, {failed[0].label} first"
+        detail = f"{len(failed)} of {len(view.rows)} jobs failed; the first is {failed[0].label}"
         error = failed[0].error
         code = ErrorCode.ENGINE_ERROR if error is None else error.code
         raise errors.JobFailed(f"{detail}: {error.detail if error else ''}", code=code.value)

@@ -15,10 +15,10 @@ from secateur.terminal.consoles import clean
 from secateur.terminal.progress_bars import transfer
 
 app = typer.Typer(
-    no_args_is_help=True, help="Send a checkpoint or data; prints the id. Goes on where an earlier try stopped."
+    no_args_is_help=True, help="Upload a checkpoint or data; prints the id. Resumes an interrupted upload."
 )
 
-Name = Annotated[str | None, typer.Option(help="For people. Default: the folder's.", show_default=False)]
+Name = Annotated[str | None, typer.Option(help="Display name. Default: the folder's name.", show_default=False)]
 
 
 @served(app, name="model", patient=True)
@@ -29,7 +29,7 @@ def upload_model(
     ],
     name: Name = None,
 ) -> None:
-    """Send a checkpoint: config, safetensors, and what makes its inputs."""
+    """Upload a checkpoint: config, safetensors, and the files that prepare its inputs."""
     found = _send_model(session, path, name)
     session.note(f"{found.layout.architecture if found.layout else 'The model'} is ready. Its id:")
     session.give(found, found.id)
@@ -42,25 +42,25 @@ def upload_dataset(
         Path,
         typer.Argument(
             exists=True,
-            help="A folder of parquet, of <split>/<label>/<recordings or images>, of texts; or a file (parquet, csv, jsonl).",
+            help="Folder of parquet, of <split>/<label>/<recordings or images>, or of texts; or a file (parquet, csv, jsonl).",
         ),
     ],
     name: Name = None,
     input_column: Annotated[
-        str | None, typer.Option(help="What the model reads, where its name does not say it.")
+        str | None, typer.Option(help="Column with the model's input, if its name does not make that clear.")
     ] = None,
     pair_column: Annotated[
-        str | None, typer.Option(help="The second text of every row, where texts are read in pairs.")
+        str | None, typer.Option(help="Column with the second text, if the model reads pairs.")
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="What it is to answer.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the labels or targets.")] = None,
     group_column: Annotated[
-        str | None, typer.Option(help="Rows of one group, a speaker say, stay in one split.")
+        str | None, typer.Option(help="Column with groups, such as speakers: rows of a group stay in one split.")
     ] = None,
     label_ids: Annotated[
-        bool, typer.Option("--label-ids", help="Labels are the model's class numbers, from 0 on.")
+        bool, typer.Option("--label-ids", help="Labels are the model's class indices, starting from 0.")
     ] = False,
 ) -> None:
-    """Send data; folders of files are packed to parquet first."""
+    """Upload data; folders of files are packed into parquet first."""
     given = {"input": input_column, "input_pair": pair_column, "label": label_column, "group": group_column}
     columns: dict[str, Any] = {role: column for role, column in given.items() if column is not None}
     if label_ids:
@@ -98,7 +98,7 @@ def uploaded(session: Session, wanted: DraftRequest) -> dict[str, Any]:
 def _send_model(session: Session, path: Path, name: str | None) -> ModelResource:
     if others := left_out(path, model_files(path)):
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        session.note(f"Not sent, since no model is read from them: {', '.join(map(clean, others[:5]))}{more}.")
+        session.note(f"Not uploaded, since no checkpoint needs them: {', '.join(map(clean, others[:5]))}{more}.")
     with transfer(session.err, path.name) as told:
         found = session.client.upload_model(path, name=name, progress=told)
     for warning in found.warnings:

@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def wait(session: Session, ids: arguments.Jobs, timeout: arguments.Timeout = None) -> None:
-    """Until the jobs have ended. Ctrl-C stops the waiting, not the jobs.
+    """Wait until jobs have ended. Ctrl-C stops waiting, not the jobs.
 
-    Of several jobs the worst end counts: 3 if one failed, else 4 if one was cancelled, else 5 if time was up.
+    With several jobs the worst outcome is the exit status: 3 if one failed, else 4 if one was cancelled, else 5 on a timeout.
     """
     wait_for(session, [session.whole_id(each, "job") for each in ids], timeout)
 
@@ -81,7 +81,7 @@ async def _end_of(job: AsyncJob, timeout: float | None, bars: JobBars) -> Secate
 
 def _interrupted(views: Sequence[JobResource], ids: Sequence[str]) -> Interrupted:
     open_ = [view.id for view in views if view.finished_at is None] or list(ids)
-    them, goes = " ".join(open_), "goes on" if len(open_) == 1 else "go on"
-    detail = f"No longer waiting. {', '.join(open_)} {goes}."
+    them, goes = " ".join(open_), "continues" if len(open_) == 1 else "continue"
+    detail = f"Stopped waiting. {', '.join(open_)} {goes}."
     detail += f"\n  to wait again: secateur wait {them}\n  to cancel:     secateur cancel {them}"
     return Interrupted(detail, code="interrupted")

@@ -22,24 +22,22 @@ def register(app: typer.Typer) -> None:
 
 
 def workers(session: Session, limit: arguments.Limit = _LIMIT) -> None:
-    """List the workers of the service: name, device, memory, what they run. Needs a key whose scope is admin."""
+    """List the workers of the service: name, device, memory, current job. The key needs the scope admin."""
     found = list(islice(session.client.workers(), limit))
-    session.give(found, workers_table(found, session.out.width) if found else "No worker has announced itself.")
+    session.give(found, workers_table(found, session.out.width) if found else "No workers are registered.")
 
 
 def worker(
     devices: Annotated[
         str,
-        typer.Option(
-            metavar="LIST", help="GPUs by the numbers of nvidia-smi, `0,1,2,3`; or `cpu`.", show_default=False
-        ),
+        typer.Option(metavar="LIST", help="GPUs, numbered as in nvidia-smi: `0,1,2,3`; or `cpu`.", show_default=False),
     ],
     together: Annotated[
-        bool, typer.Option("--together", help="One worker, whose jobs compute on all of these GPUs at once.")
+        bool, typer.Option("--together", help="One worker whose jobs use all of these GPUs together.")
     ] = False,
 ) -> None:
-    """Run workers of a server on this machine: one a device, each with a name that stays. Settings are SECATEUR_… variables.
+    """Run job workers on this machine, one per device, each with a stable name. Configure them with SECATEUR_… variables.
 
-    They are called after SECATEUR_WORKER_NAME, else the host: gpu-7-cuda0, gpu-7-cuda1.
+    Their names begin with SECATEUR_WORKER_NAME, or else the host name: gpu-7-cuda0, gpu-7-cuda1.
     """
     raise typer.Exit(local.run(devices, Console(soft_wrap=True, stderr=True), together=together))

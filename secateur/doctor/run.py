@@ -41,7 +41,7 @@ def doctor(
         found.append(
             wrong(
                 "stored files",
-                "no server was named whose rows could be compared with its objects",
+                "there is no server whose files could be verified",
                 remedy,
             )
         )

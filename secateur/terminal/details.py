@@ -22,7 +22,7 @@ Row = tuple[str, RenderableType]
 
 
 def job_page(job: JobResource, width: int) -> Group:
-    """Where it stands, what was asked for, its steps and what came of it."""
+    """Its state, its request, its steps and its result."""
     rows: list[Row] = [("job", job.id), ("name", clean(job.name or "")), ("state", job_state(job))]
     if not job.finished_at:
         rows.append(("", where(job)))
@@ -87,11 +87,11 @@ def model_page(model: ModelResource) -> Group:
             ("labels", str(len(found.labels)) if found.labels else ""),
             ("layers", str(len(found.widths.layers))),
             ("parameters", count(found.total_parameters)),
-            ("of attention", count(found.attention_parameters)),
-            ("feed-forward", count(found.feed_forward_parameters)),
-            ("FLOPs an input", count(found.flops)),
+            ("in attention", count(found.attention_parameters)),
+            ("in feed-forward", count(found.feed_forward_parameters)),
+            ("FLOPs per input", count(found.flops)),
             ("weights", size(found.weight_bytes)),
-            ("at most", most),
+            ("max. sparsity", most),
         ]
     return Group(_facts(rows), *warning_lines(model.warnings), "", _files(model))
 
@@ -111,8 +111,8 @@ def dataset_page(dataset: DatasetResource) -> Group:
             ("kind", found.modality.value),
             ("rows", ", ".join(f"{number:,} {clean(split)}" for split, number in found.rows.items())),
             ("columns", ", ".join(map(clean, found.columns))),
-            ("reads", clean(found.input_column)),
-            ("answers", clean(found.label_column or "")),
+            ("input", clean(found.input_column)),
+            ("target", clean(found.label_column or "")),
             ("labels", f"{len(found.labels)}: {names}" if found.labels else ""),
         ]
     return Group(_facts(rows), *warning_lines(dataset.warnings), "", _files(dataset))
@@ -133,7 +133,7 @@ def _files(upload: ModelResource | DatasetResource) -> Table:
     table.add_column("bytes", justify="right")
     table.add_column("")
     for file in upload.files:
-        table.add_row(clean(file.name), size(file.size), "" if file.uploaded else "not sent yet")
+        table.add_row(clean(file.name), size(file.size), "" if file.uploaded else "not uploaded yet")
     return table
 
 
@@ -173,7 +173,7 @@ def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
     needs += [f"{size(found.host_memory_bytes)} of memory"] if found.host_memory_bytes is not None else []
     needs += [f"{size(found.device_memory_bytes)} on the GPU"] if found.device_memory_bytes is not None else []
     if needs:
-        yield f"{', '.join(needs)} on {clean(found.device or 'such a worker')}, from {found.jobs_observed} finished jobs."
+        yield f"{', '.join(needs)} on {clean(found.device or 'a suitable worker')}, based on {found.jobs_observed} finished jobs."
     for note in (*([found.reason] if found.reason else []), *found.notes):
         yield clean(note)
     yield from warning_lines(found.warnings)

@@ -16,7 +16,7 @@ def _said(body: JobEventBody) -> str:
         case events.StateChanged():
             return body.state.value + (f": {body.detail}" if body.detail else "")
         case events.Started():
-            again = "" if body.resumed_from is None else f", goes on after step {body.resumed_from}"
+            again = "" if body.resumed_from is None else f", resumes after step {body.resumed_from}"
             return f"{body.device}, {body.threads} threads, {body.steps} steps{again}"
         case events.DataReady():
             samples = ", ".join(f"{number} {role}" for role, number in body.data.samples.items())
@@ -25,7 +25,7 @@ def _said(body: JobEventBody) -> str:
             return f"step {body.step}/{body.steps} {body.phase.value}"
         case events.Progress():
             left = "" if body.eta_seconds is None else f", {duration(body.eta_seconds)} left"
-            return f"step {body.step}/{body.steps} {body.phase.value} {body.done}/{body.total}, {body.fraction:.0%} in all{left}"
+            return f"step {body.step}/{body.steps} {body.phase.value} {body.done}/{body.total}, {body.fraction:.0%} overall{left}"
         case events.Loss():
             return f"step {body.step}: epoch {body.epoch}/{body.epochs}, training loss {body.train_loss:.4f}"
         case events.TrainingSaved():
@@ -33,7 +33,7 @@ def _said(body: JobEventBody) -> str:
         case events.StepDone():
             step = body.metrics
             gone = percent(step.achieved_sparsity)
-            return f"step {step.step}: {gone} of attention gone, {quality(step.validation)} on validation"
+            return f"step {step.step}: {gone} of attention removed, {quality(step.validation)} on validation"
         case events.Warned():
             return f"{body.code}: {body.detail}"
         case events.Failed():

@@ -93,7 +93,7 @@ def upload_state(state: UploadState) -> Text:
 
 
 def target(wanted: Target) -> str:
-    """`attention 50%`; of a bound `FLOPs, at most 1 point lost`."""
+    """`attention 50%`; with a bound `FLOPs, at most 1 point lost`."""
     if wanted.max_drop is not None:
         return f"{_TARGETS[wanted.kind]}, at most {points(wanted.max_drop)} lost"
     return ", ".join(f"{_TARGETS[kind]} {percent(share)}".replace(".0%", "%") for kind, share in wanted.goals)

@@ -135,7 +135,9 @@ def deliveries_table(deliveries: Iterable[DeliveryResource], width: int) -> Tabl
         Column("delivery", lambda each: each.id),
         Column("event", lambda each: each.type, below="delivery"),
         Column("state", lambda each: each.state.value),
-        Column("answer", lambda each: clean(str(each.last_status or each.last_error or "")), below="state", wraps=True),
+        Column(
+            "response", lambda each: clean(str(each.last_status or each.last_error or "")), below="state", wraps=True
+        ),
         Column("tries", lambda each: str(each.attempts), right=True),
         Column("created", lambda each: clock(each.created_at)),
     ]

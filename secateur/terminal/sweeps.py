@@ -42,7 +42,7 @@ def sweep_page(sweep: SweepDetail, width: int) -> Group:
         parts.append(f"original: {display.written(original.validation)} on validation, {size}")
     parts += [Text(""), _rows(sweep, width)]
     if any(sweep.fronts.model_dump().values()):
-        parts.append(Text("front: no other job is as good for fewer Parameters, FLOPs, or a lower Latency", "dim"))
+        parts.append(Text("front: no other job is as good with fewer Parameters, FLOPs, or a lower Latency", "dim"))
     return Group(*parts)
 
 

@@ -40,7 +40,7 @@ COLUMNS = {
     "input": "Input column",
     "input_pair": "Second input column",
     "label": "Label column",
-    "group": "Keep together by column",
+    "group": "Group column",
 }
 
 router = APIRouter(route_class=FairRoute)

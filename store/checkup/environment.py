@@ -17,6 +17,6 @@ def unknown() -> list[Finding]:
     for name in sorted(given - known):
         if meant := difflib.get_close_matches(name, known, 1, 0.85):
             findings.append(
-                warning("settings", f"{name} is no setting, and nothing reads it", f"Do you mean {meant[0]}?")
+                warning("settings", f"{name} is not a setting and has no effect", f"Did you mean {meant[0]}?")
             )
     return findings or [ok("settings", f"{len(given & known)} from the environment")]

@@ -18,9 +18,9 @@ def port(number: int) -> list[Finding]:
         try:
             probe.bind((HOST, number))
         except OSError as error:
-            remedy = f"End that program, or take another port: secateur up --port {number % 65535 + 1}, or 0."
+            remedy = f"Stop that program, or use another port: secateur up --port {number % 65535 + 1}, or 0."
             who = _holder(number) if error.errno == errno.EADDRINUSE else error.strerror
-            return [wrong("port", f"{number} cannot be had: {who}", remedy)]
+            return [wrong("port", f"{number} is not available: {who}", remedy)]
     return [ok("port", f"{number} is free")]
 
 
@@ -28,7 +28,7 @@ def _holder(number: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == number and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid}) has it"
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid}) uses it"
     except psutil.Error:
         pass
-    return "a program of another user has it"
+    return "a program of another user uses it"

@@ -19,12 +19,10 @@ def memory(settings: Settings) -> list[Finding]:
     here = machine.memory_bytes()
     found = f"{here / 2**30:.1f} GiB"
     if settings.engine_memory_bytes is not None and settings.engine_memory_bytes > here:
-        remedy = (
-            "Lower SECATEUR_ENGINE_MEMORY_BYTES: else the kernel ends the engine, or the worker, before the limit does."
-        )
-        return [wrong("memory", f"{found}, and an engine may have {settings.engine_memory_bytes / 2**30:.1f}", remedy)]
+        remedy = "Lower SECATEUR_ENGINE_MEMORY_BYTES: otherwise the kernel kills the engine, or the worker, first."
+        return [wrong("memory", f"{found}, but an engine may use {settings.engine_memory_bytes / 2**30:.1f}", remedy)]
     if here < LEAST_MEMORY:
-        return [warning("memory", found, "Jobs of larger models will run out of memory; give it 2 GiB or more.")]
+        return [warning("memory", found, "Jobs on larger models will run out of memory; provide at least 2 GiB.")]
     return [ok("memory", found)]
 
 
@@ -35,7 +33,7 @@ def cores(settings: Settings) -> list[Finding]:
     number = f"{gets.count} thread{'' if gets.count == 1 else 's'}"
     found = f"{here:g}, an engine would get {number}: {gets.why}"
     if gets.count > max(1, here):
-        remedy = f"Set SECATEUR_ENGINE_THREADS to {max(1, int(here))}: more threads than cores cost a factor of five."
+        remedy = f"Set SECATEUR_ENGINE_THREADS to {max(1, int(here))}: more threads than cores slow it down by a factor of five."
         return [warning("cores", found, remedy)]
     return [ok("cores", found)]
 
@@ -47,10 +45,10 @@ def cage(settings: Settings) -> list[Finding]:
             settings.engine_user, strict=settings.auth == "keys", processes=settings.engine_processes
         )
     except trial.NoCageError as error:
-        return [wrong("cage", f"a worker does not start here: {error}", "docs/sandbox.md says what each layer takes.")]
+        return [wrong("cage", f"a worker cannot start here: {error}", "docs/sandbox.md says what each layer needs.")]
     missing = {Layer.SECCOMP, Layer.NETWORK, Layer.LANDLOCK, Layer.SHARED_MEMORY} - set(held)
     if missing:
-        remedy = "docs/sandbox.md says what each takes; without them strangers' files are less far from the rest."
+        remedy = "docs/sandbox.md says what each needs; without them files from users are less isolated."
         return [warning("cage", f"without {', '.join(sorted(missing))}", remedy)]
     return [ok("cage", ", ".join(held))]
 
@@ -60,5 +58,11 @@ def clock(_: Settings) -> list[Finding]:
     installed = max(Path(str(distribution("secateur").locate_file(""))).stat().st_mtime, Path(__file__).stat().st_mtime)
     behind = installed - time.time()
     if behind > 0:
-        return [wrong("clock", f"{behind / 3600:.1f} h before this was installed", "Set it: timedatectl set-ntp true.")]
+        return [
+            wrong(
+                "clock",
+                f"{behind / 3600:.1f} h before the installation of Secateur",
+                "Set it: timedatectl set-ntp true.",
+            )
+        ]
     return [ok("clock", time.strftime("%Y-%m-%d %H:%M:%S %Z"))]

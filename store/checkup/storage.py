@@ -38,19 +38,19 @@ def artifacts(settings: Settings) -> list[Finding]:
             store.delete(key)
         except SecateurError as error:
             full = error.code is ErrorCode.STORAGE_FULL
-            why = "is full" if full else f"takes nothing: {_first_line(error.__cause__ or error)}"
+            why = "is full" if full else f"is not writable: {_first_line(error.__cause__ or error)}"
             return [wrong("artifacts", f"{shown} {why}", _MORE_ROOM if full else _WRITABLE)]
         except (BaseError, ValueError) as error:
             return [wrong("artifacts", f"{shown} cannot be opened: {_first_line(error)}", _WRITABLE)]
     if not same:
-        return [wrong("artifacts", f"{shown} gives back other bytes than it was given", "Look at its disks.")]
-    return [ok("artifacts", f"{shown} takes and gives")]
+        return [wrong("artifacts", f"{shown} returns other bytes than were written", "Check its disks.")]
+    return [ok("artifacts", f"{shown} can be written and read")]
 
 
-_WRITABLE = "Let this user write there, or correct SECATEUR_ARTIFACTS_URL, and for a bucket AWS_*, AZURE_* or GOOGLE_*."
-_MORE_ROOM = (
-    "Make room (delete jobs and uploads, set the retention settings), or name another place: SECATEUR_ARTIFACTS_URL."
+_WRITABLE = (
+    "Allow this user to write there, or correct SECATEUR_ARTIFACTS_URL, and for a bucket AWS_*, AZURE_* or GOOGLE_*."
 )
+_MORE_ROOM = "Free some space (delete jobs and uploads, set the retention settings), or change SECATEUR_ARTIFACTS_URL."
 
 
 def folders(settings: Settings) -> list[Finding]:
@@ -67,9 +67,9 @@ def _written(check: str, folder: Path, variable: str) -> Finding:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(PROBE)
     except OSError as error:
-        remedy = f"Let this user write there, make room, or name another folder: {variable}."
-        return wrong(check, f"{there} takes no files: {error.strerror}", remedy)
-    return ok(check, f"{folder}" if there == folder else f"{folder} can be made")
+        remedy = f"Allow this user to write there, free some space, or set another folder: {variable}."
+        return wrong(check, f"{there} is not writable: {error.strerror}", remedy)
+    return ok(check, f"{folder}" if there == folder else f"{folder} can be created")
 
 
 def room(settings: Settings) -> list[Finding]:
@@ -92,12 +92,12 @@ def _judged(folder: Path, size: int) -> Finding:
     free = shutil.disk_usage(folder).free
     found = f"{_gib(free)} free at {folder}"
     if free < LEAST_BYTES:
-        return wrong("disk", f"{found}: full", "Make room: delete jobs and uploads, or set the retention settings.")
-    if free < size:
-        remedy = (
-            "Give it more room, or lower SECATEUR_MAX_FILE_BYTES, SECATEUR_MAX_MODEL_BYTES, SECATEUR_MAX_DATASET_BYTES."
+        return wrong(
+            "disk", f"{found}: full", "Free some space: delete jobs and uploads, or set the retention settings."
         )
-        return warning("disk", f"{found}, less than the settings let come ({_gib(size)})", remedy)
+    if free < size:
+        remedy = "Add space, or lower SECATEUR_MAX_FILE_BYTES, SECATEUR_MAX_MODEL_BYTES, SECATEUR_MAX_DATASET_BYTES."
+        return warning("disk", f"{found}, less than the settings allow ({_gib(size)})", remedy)
     return ok("disk", found)
 
 
@@ -107,7 +107,9 @@ def shared_memory() -> list[Finding]:
         return [ok("shared memory", f"no {SHARED} on this system")]
     free = shutil.disk_usage(SHARED).free
     if free < SHARED_BYTES:
-        return [warning("shared memory", f"{_gib(free)} free at {SHARED}", "Give the container more: --shm-size 1g.")]
+        return [
+            warning("shared memory", f"{_gib(free)} free at {SHARED}", "Give the container more with --shm-size 1g.")
+        ]
     return [ok("shared memory", f"{_gib(free)} free")]
 
 

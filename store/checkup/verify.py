@@ -22,7 +22,7 @@ from store.settings import Settings
 
 ROWS = 5000
 NAMED = 5
-_RESTORE = "docs/deploy.md, Restoring, says in which order to bring what back"
+_RESTORE = "docs/deploy.md, Restoring, describes what to restore in which order"
 
 
 def stored_files(settings: Settings) -> list[Finding]:
@@ -50,14 +50,12 @@ def _lost(books: sqlite3.Connection) -> list[Finding]:
     (names,) = books.execute("SELECT count(*) FROM named").fetchone()
     (count,) = books.execute(f"SELECT count(*) {lost}").fetchone()
     if not count:
-        return [ok("stored files", f"all {names} that rows name are there")]
+        return [ok("stored files", f"all {names} files in the database are in the store")]
     (owners,) = books.execute(f"SELECT count(DISTINCT owner) {lost}").fetchone()
     some = books.execute(f"SELECT DISTINCT owner {lost} ORDER BY owner LIMIT {NAMED}").fetchall()
     listed = ", ".join(owner for (owner,) in some) + (" and more" if owners > NAMED else "")
-    found = f"{count} of {names} that rows name are gone or have another size, of {owners} uploads and jobs: {listed}"
-    remedy = (
-        f"{_RESTORE}. What stays lost answers 410 `artifact_lost`; delete those uploads and jobs, or tell their owners."
-    )
+    found = f"{count} of {names} files are missing or have another size, of {owners} uploads and jobs: {listed}"
+    remedy = f"{_RESTORE}. Requests for a lost file get 410 `artifact_lost`; delete those uploads and jobs, or tell their owners."
     return [wrong("stored files", found, remedy)]
 
 
@@ -71,11 +69,11 @@ def unnamed_objects(settings: Settings) -> list[Finding]:
     finally:
         database.close()
     if not count:
-        return [ok("unnamed objects", f"none that are older than {settings.orphan_seconds:g} s")]
-    said = f"{count} objects, {size} bytes, that no row names and that are older than {settings.orphan_seconds:g} s"
+        return [ok("unnamed objects", f"none older than {settings.orphan_seconds:g} s")]
+    said = f"{count} objects, {size} bytes, unreferenced and older than {settings.orphan_seconds:g} s"
     remedy = (
-        f"Nothing, where the database was not restored: maintenance removes them. Where it was, {_RESTORE}; until then "
-        "SECATEUR_ORPHAN_DRY_RUN=true keeps them."
+        "If the database was not restored, do nothing: maintenance removes them. "
+        f"If it was, {_RESTORE}; until then SECATEUR_ORPHAN_DRY_RUN=true keeps them."
     )
     return [warning("unnamed objects", said, remedy)]
 
@@ -89,12 +87,10 @@ def counted_bytes(settings: Settings) -> list[Finding]:
     finally:
         database.close()
     if not differing:
-        return [ok("counted bytes", "as the rows of files say")]
+        return [ok("counted bytes", "match the files in the database")]
     listed = ", ".join(sorted(differing)[:NAMED])
-    remedy = (
-        "secateur doctor --verify --fix counts them anew. Rows of files were changed by hand, or please report this."
-    )
-    return [wrong("counted bytes", f"quotas of {len(differing)} tenants go by wrong numbers: {listed}", remedy)]
+    remedy = "secateur doctor --verify --fix recounts them. If nobody changed the database by hand, please report this."
+    return [wrong("counted bytes", f"the quotas of {len(differing)} tenants use wrong numbers: {listed}", remedy)]
 
 
 def count_anew(settings: Settings) -> str:
@@ -105,7 +101,7 @@ def count_anew(settings: Settings) -> str:
             stored_bytes.count_anew(session)
     finally:
         database.close()
-    return "counted the bytes of every tenant anew"
+    return "recounted the bytes of every tenant"
 
 
 def _named(database: Database) -> Iterator[tuple[str, int, str]]:

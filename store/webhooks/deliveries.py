@@ -210,7 +210,9 @@ def _failing(session: Session, webhook_id: str, outcome: Outcome, disable_second
     session.execute(update(Webhook).where(mine).values(failing_since=func.coalesce(Webhook.failing_since, now())))
     gone = outcome.status == GONE
     reason = (
-        "it answered 410 Gone" if gone else f"it had failed for {disable_seconds / 86400:.3g} days: {outcome.error}"
+        "the receiver answered 410 Gone"
+        if gone
+        else f"deliveries failed for {disable_seconds / 86400:.3g} days: {outcome.error}"
     )
     too_long = or_(Webhook.failing_since < now(plus=-disable_seconds), literal(gone))
     statement = update(Webhook).where(mine, Webhook.enabled, too_long).values(enabled=False, disabled_reason=reason)

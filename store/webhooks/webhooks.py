@@ -17,7 +17,7 @@ from store.database.tables import Webhook, WebhookDelivery
 from store.database.tenancy import owned_by, select_owned
 
 SECRET_BYTES = 32
-BY_OWNER = "the webhook was disabled before this was delivered; redeliver it once it is enabled"
+BY_OWNER = "the webhook was disabled before this was delivered; enable the webhook and redeliver it"
 
 
 def new_secret() -> str:
@@ -29,7 +29,7 @@ def create(session: Session, tenant: str, url: str, events: Sequence[WebhookEven
     """Raises CONFLICT where the tenant has `most` already."""
     count = session.scalar(select(func.count()).select_from(Webhook).where(owned_by(Webhook, tenant))) or 0
     if count >= most:
-        raise SecateurError(ErrorCode.CONFLICT, f"There are {count} webhooks already, which is the most; remove one.")
+        raise SecateurError(ErrorCode.CONFLICT, f"There are already {count} webhooks, which is the limit; delete one.")
     webhook = Webhook(
         id=ids.new_id(ids.WEBHOOK),
         tenant=tenant,

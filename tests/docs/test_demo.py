@@ -23,7 +23,7 @@ def test_it_goes_to_its_end(tmp_path):
     done = demo(tmp_path, DEMO_EPOCHS="1", DEMO_LEARNING_RATE="1e-3", DEMO_CONTROL="0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Downloaded step 1" in done.stdout
-    assert "The service and everything it started has stopped." in done.stdout
+    assert "The service and all its processes have stopped." in done.stdout
     for name in MEASURED:
         assert name in done.stdout
     models = json.loads((tmp_path / ".demo" / "result.json").read_text())["models"]
@@ -35,5 +35,5 @@ def test_it_goes_to_its_end(tmp_path):
 def test_a_number_that_is_none_is_said_so_before_anything_starts(tmp_path):
     done = demo(tmp_path, DEMO_SPARSITY="half")
     assert done.returncode == 1
-    assert "DEMO_SPARSITY is 'half', which is no number." in done.stdout
+    assert "DEMO_SPARSITY is 'half', which is not a number." in done.stdout
     assert "The service runs" not in done.stdout

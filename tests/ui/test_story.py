@@ -71,7 +71,7 @@ def go_on_after_a_reload(page: Page) -> None:
     page.unroute("**/v1/uploads/*")
     page.reload()
     ready(page)
-    expect(page.get_by_text("An upload stopped here.")).to_be_visible()
+    expect(page.get_by_text("This upload was interrupted.")).to_be_visible()
     begun: list[str] = []
     page.on("request", lambda asked: begun.append(asked.headers["upload-offset"]) if asked.method == "PATCH" else None)
     page.locator("#dataset-files").set_input_files(files)
@@ -134,7 +134,7 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     drop(page, ".source[data-kind=model] .drop", tiny_model(), **{"train.py": "import os", "model.onnx": "graph"})
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
     model = page.locator(".source[data-kind=model] .upload")
-    assert model.locator("li", has_text="train.py").inner_text().endswith("not needed, left out")
+    assert model.locator("li", has_text="train.py").inner_text().endswith("skipped, not needed")
     assert "sent" in model.locator("li", has_text="config.json").first.inner_text()
     assert broken
     page.unroute("**/v1/uploads/*")

@@ -108,7 +108,7 @@ def test_folders_and_the_pages_of_what_they_become(
 
     # What it cannot take it says, and what to do.
     assert "secateur submit" in refusal(page, "filesOfData", {"a.csv": None})
-    assert "a.wav does not lie at" in refusal(page, "filesOfData", {"a.wav": None})
+    assert "a.wav is not at" in refusal(page, "filesOfData", {"a.wav": None})
     assert "no config.json" in refusal(page, "filesOfModel", {"weights.bin": None})
     modules = {"config.json": None, "1_Pooling": {"config.json": None}, "onnx": {"model.onnx": None}}
     names = f"""async ([tree, bytes]) => {{{ENTRIES}
@@ -128,7 +128,7 @@ def test_folders_and_the_pages_of_what_they_become(
     expect(page.get_by_text("No job has pruned it yet.")).to_be_visible()
     assert_usable(page, "a model")
     picture(page, "model", height=760)
-    page.get_by_role("link", name="New job with it").click()
+    page.get_by_role("link", name="Use in a new job").click()
     ready(page)
     expect(page.locator("#model")).to_have_value(re.compile("^mdl_"))
     page.goto(f"{url}/workers")

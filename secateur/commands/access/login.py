@@ -15,8 +15,8 @@ from secateur.commands.shared.session import with_errors
 from secateur.profiles import Profile
 from secateur.terminal import consoles
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; errors as JSON on standard error.")]
-Name = Annotated[str, typer.Option("--profile", help="What the service is called here.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; errors as JSON on standard error.")]
+Name = Annotated[str, typer.Option("--profile", help="Name of the profile.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,11 +27,11 @@ def register(app: typer.Typer) -> None:
 
 
 def login(
-    url: Annotated[str, typer.Option(help="Of the service.", envvar="SECATEUR_URL")] = DEFAULT_URL,
+    url: Annotated[str, typer.Option(help="Address of the service.", envvar="SECATEUR_URL")] = DEFAULT_URL,
     profile: Name = profiles.DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Remember a service and its key. The key is asked for, or read from standard input; it is kept in a file of mode 0600.
+    """Save a service and its key. Prompts for the key, or reads it from standard input, and stores it in a file with mode 0600.
 
     For example: `secateur login --url https://secateur.example.com --profile work < key.txt`, then `secateur jobs --profile work`
     """
@@ -54,16 +54,16 @@ def login(
                 {"profile": profile, "url": found, "scopes": allowed, "file": str(profiles.file())}, consoles.results()
             )
             return
-        how = f"The key allows {', '.join(allowed)}" if kept.api_key else "It asks for no key"
+        how = f"The key has the scopes {', '.join(allowed)}" if kept.api_key else "The service needs no key"
         consoles.notes().print(
-            f"Signed in to {found} as profile {profile!r}. {how}. Kept in {profiles.file()}.", soft_wrap=True
+            f"Signed in to {found} as profile {profile!r}. {how}. Saved in {profiles.file()}.", soft_wrap=True
         )
 
     with_errors(as_json, run)
 
 
 def logout(profile: Name = profiles.DEFAULT, as_json: AsJson = False) -> None:
-    """Forget a service and its key. The key itself stays valid: `secateur keys revoke` ends it."""
+    """Remove a saved service and its key. The key itself stays valid: `secateur keys revoke` revokes it."""
 
     def run() -> None:
         profiles.remove(profile)
@@ -76,7 +76,7 @@ def logout(profile: Name = profiles.DEFAULT, as_json: AsJson = False) -> None:
 
 
 def list_profiles(as_json: AsJson = False) -> None:
-    """List the services that were signed in to, without their keys."""
+    """List the saved services, without their keys."""
 
     def run() -> None:
         known = profiles.all_profiles()
@@ -87,7 +87,7 @@ def list_profiles(as_json: AsJson = False) -> None:
             write_json(rows, consoles.results())
             return
         if not known:
-            consoles.results().print("There are no profiles. Make one: secateur login --url URL")
+            consoles.results().print("There are no profiles. Create one: secateur login --url URL")
             return
         table = Table("profile", "url", "key", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for name, each in known.items():

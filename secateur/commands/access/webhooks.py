@@ -10,12 +10,14 @@ from secateur.commands.shared import arguments
 from secateur.commands.shared.session import Session, served
 from secateur.terminal.listings import deliveries_table, webhooks_table
 
-app = typer.Typer(no_args_is_help=True, help="Webhooks: your addresses that are told what becomes of jobs.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage webhooks: addresses of yours that the service notifies about jobs."
+)
 
 Webhook = Annotated[str, typer.Argument(metavar="WEBHOOK", help="whk_…")]
 Events = Annotated[
     list[WebhookEvent] | None,
-    typer.Option("--event", help="Only these; may be repeated. Default: all.", show_default=False),
+    typer.Option("--event", help="Only this event; may be repeated. Default: all.", show_default=False),
 ]
 
 
@@ -25,17 +27,17 @@ def create(
     address: Annotated[str, typer.Argument(metavar="URL", help="An https address on the public internet.")],
     event: Events = None,
 ) -> None:
-    """Set one up and print the secret that signs its messages, which is shown this once."""
+    """Create a webhook and print the secret that signs its messages. The secret is shown only once."""
     made = session.client.webhooks.create(address, event)
-    session.note(f"{made.id}: {', '.join(made.events)}. Keep the secret, it is shown once:")
+    session.note(f"{made.id}: {', '.join(made.events)}. Store the secret, it is shown only once:")
     session.give(made, made.secret)
 
 
 @served(app, name="list")
 def list_webhooks(session: Session) -> None:
-    """Webhooks, newest first."""
+    """List webhooks, newest first."""
     found = list(session.client.webhooks.list())
-    empty = "There are no webhooks. Set one up: secateur webhooks create https://…"
+    empty = "There are no webhooks. Create one: secateur webhooks create https://…"
     session.give(found, webhooks_table(found, session.out.width) if found else empty)
 
 
@@ -43,20 +45,20 @@ def list_webhooks(session: Session) -> None:
 def update(
     session: Session,
     identifier: Webhook,
-    address: Annotated[str | None, typer.Option(help="Another address.", show_default=False)] = None,
+    address: Annotated[str | None, typer.Option(help="New address.", show_default=False)] = None,
     event: Events = None,
     enabled: Annotated[
-        bool | None, typer.Option("--enable/--disable", help="Call it again, or no longer.", show_default=False)
+        bool | None, typer.Option("--enable/--disable", help="Enable or disable the webhook.", show_default=False)
     ] = None,
 ) -> None:
-    """Change what is given; the rest stays."""
+    """Change the given fields; the others stay."""
     found = session.client.webhooks.update(identifier, url=address, events=event, enabled=enabled)
     session.give(found, webhooks_table([found], session.out.width))
 
 
 @served(app)
 def ping(session: Session, identifier: Webhook) -> None:
-    """Send a test message; `secateur webhooks deliveries` says what came of it."""
+    """Send a test message; `secateur webhooks deliveries` shows its outcome."""
     sent = session.client.webhooks.ping(identifier)
     session.give(sent, f"{sent.id} is on its way: secateur webhooks deliveries {identifier}")
 
@@ -65,33 +67,35 @@ def ping(session: Session, identifier: Webhook) -> None:
 def deliveries(
     session: Session,
     identifier: Webhook,
-    state: Annotated[DeliveryState | None, typer.Option(help="Only these.", show_default=False)] = None,
+    state: Annotated[
+        DeliveryState | None, typer.Option(help="Only deliveries in this state.", show_default=False)
+    ] = None,
     limit: arguments.Limit = 20,
 ) -> None:
-    """What was sent and what came of it, newest first."""
+    """List deliveries and their outcomes, newest first."""
     found = list(islice(session.client.webhooks.deliveries(identifier, state), limit))
-    session.give(found, deliveries_table(found, session.out.width) if found else "Nothing was sent yet.")
+    session.give(found, deliveries_table(found, session.out.width) if found else "There are no deliveries.")
 
 
 @served(app)
 def redeliver(
     session: Session, identifier: Webhook, delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="dlv_…")]
 ) -> None:
-    """Send the same message once more."""
+    """Send the same message again."""
     sent = session.client.webhooks.redeliver(identifier, delivery)
     session.give(sent, f"{sent.id} is on its way.")
 
 
 @served(app)
 def rotate(session: Session, identifier: Webhook) -> None:
-    """Print a new secret; for a day messages are signed with both."""
+    """Create and print a new secret; for a day, messages are signed with both."""
     made = session.client.webhooks.rotate(identifier)
-    session.note("Keep the secret, it is shown once:")
+    session.note("Store the secret, it is shown only once:")
     session.give(made, made.secret)
 
 
 @served(app)
 def delete(session: Session, identifier: Webhook) -> None:
-    """Remove a webhook with its log."""
+    """Delete a webhook with its log."""
     session.client.webhooks.delete(identifier)
-    session.give({"id": identifier, "deleted": True}, f"{identifier} is gone.")
+    session.give({"id": identifier, "deleted": True}, f"{identifier} is deleted.")

@@ -23,7 +23,7 @@ Steered = Annotated[
     list[str],
     typer.Argument(metavar="JOB…", help="job_… or swp_…, one or several.", autocompletion=completion.jobs_and_sweeps),
 ]
-Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many to list, newest first.")]
 
 Model = Annotated[
     str | None,
@@ -36,7 +36,7 @@ Model = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="dst_…, a local folder or file (parquet, csv, jsonl) (uploaded first), or hf:owner/name@commit.",
+        help="dst_…, a local folder or file (parquet, csv, jsonl; uploaded first), or hf:owner/name@commit.",
         autocompletion=completion.datasets,
         show_default=False,
     ),
@@ -46,7 +46,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="One field of the spec: --set pruning.granularity=ragged. May be repeated, and wins over all others.",
+        help="Set one field of the spec: --set pruning.granularity=ragged. May be repeated; overrides everything else.",
         show_default=False,
     ),
 ]
@@ -54,26 +54,28 @@ SpecFile = Path | None
 Spec = Annotated[
     SpecFile,
     typer.Option(
-        exists=True, dir_okay=False, help="A spec as YAML or JSON (`secateur schema`); options win.", show_default=False
+        exists=True,
+        dir_okay=False,
+        help="A spec as YAML or JSON (`secateur schema`); options override it.",
+        show_default=False,
     ),
 ]
-JobName = Annotated[str | None, typer.Option(help="For people.", show_default=False)]
+JobName = Annotated[str | None, typer.Option(help="Display name.", show_default=False)]
 Labels = Annotated[
     list[str] | None,
-    typer.Option(
-        "--label", metavar="KEY=VALUE", help="For finding the job again; may be repeated.", show_default=False
-    ),
+    typer.Option("--label", metavar="KEY=VALUE", help="Label to find the job by; may be repeated.", show_default=False),
 ]
 Priority = Annotated[
-    int | None, typer.Option(min=-10, max=10, help="Higher goes first. Default: 0.", show_default=False)
+    int | None,
+    typer.Option(min=-10, max=10, help="Jobs with a higher priority run first. Default: 0.", show_default=False),
 ]
 IdempotencyKey = Annotated[
-    str | None, typer.Option(help="The same key and request within a day make no second job.", show_default=False)
+    str | None, typer.Option(help="The same key and request within a day create no second job.", show_default=False)
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; Ctrl-C stops waiting, not the job.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended; Ctrl-C stops waiting, not the job.")]
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0, metavar="SECONDS", help="Stop waiting after so long; the job goes on.", show_default=False),
+    typer.Option(min=0, metavar="SECONDS", help="Stop waiting after this time; the job continues.", show_default=False),
 ]
 
 Kind = Literal["job", "sweep", "model", "dataset"]
@@ -85,7 +87,5 @@ def kind_of(identifier: str) -> Kind:
     """By its prefix. Raises InvalidRequest."""
     prefix = identifier.partition("_")[0]
     if prefix not in _KINDS or prefix == identifier:
-        raise InvalidRequest(
-            f"{identifier!r} is no identifier: they begin with job_, swp_, mdl_ or dst_.", code="usage"
-        )
+        raise InvalidRequest(f"{identifier!r} is not an id: ids begin with job_, swp_, mdl_ or dst_.", code="usage")
     return _KINDS[prefix]

@@ -25,15 +25,15 @@ class ExitStatus(IntEnum):
 
 
 EXPLAINED = (
-    "Exit status: 0 succeeded, 1 something unexpected (no connection, the server failed), 2 wrong usage or a refused request, "
-    "3 the job failed, 4 the job was cancelled, 5 `--timeout` was over, 130 interrupted."
+    "Exit status: 0 succeeded, 1 unexpected error (no connection, a server error), 2 wrong usage or a refused request, "
+    "3 the job failed, 4 the job was cancelled, 5 `--timeout` expired, 130 interrupted."
 )
 
 
 _ADVICE = {
     "unauthenticated": "Set SECATEUR_API_KEY, give --api-key-file, or sign in once: secateur login --url URL",
     "no_result": "Name a step with --step, or take the last one with --partial.",
-    "connection_failed": "Start one here with `secateur up`, or name yours with --url, SECATEUR_URL or `secateur login`.",
+    "connection_failed": "Start one here with `secateur up`, or set the address with --url, SECATEUR_URL or `secateur login`.",
 }
 """By an error's code, what to do about it at the command line, in place of the advice for Python."""
 
@@ -66,7 +66,7 @@ def say(error: SecateurError, console: Console, as_json: bool) -> None:
     sign = () if isinstance(error, Interrupted) else (("error: ", "bold red"),)
     console.print(Text.assemble(*sign, clean(error.said(_ADVICE.get(error.code, "")))), soft_wrap=True)
     if error.request_id and exit_status_of(error) is ExitStatus.UNEXPECTED:
-        console.print(f"The operator finds it by the request's id: {clean(error.request_id)}", soft_wrap=True)
+        console.print(f"Request id, for the operator: {clean(error.request_id)}", soft_wrap=True)
 
 
 def document_of(error: SecateurError) -> dict[str, Any]:

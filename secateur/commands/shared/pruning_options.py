@@ -36,46 +36,52 @@ def _option(explained: str, **more: Any) -> Any:
 class PruningOptions:
     """What was given of them. None, or nothing: it is left to the spec file, the preset and the service."""
 
-    preset: Annotated[PresetName | None, _option("Fills in whatever is left out. Default: best.")] = None
+    preset: Annotated[PresetName | None, _option("Fills in every setting that you leave out. Default: best.")] = None
     sparsity: Annotated[
-        float | None, _option("Share to remove, such as 0.5, of what `--of` names. `prune` has a default: 0.5.")
+        float | None, _option("Share to remove of what `--of` names, such as 0.5. Default of `prune`: 0.5.")
     ] = None
     within: Annotated[
         float | None,
         _option(
-            "Instead of --sparsity: the smallest model that loses no more than this on validation (0.01: one point)."
+            "Instead of --sparsity: find the smallest model that loses at most this on validation (0.01: one point)."
         ),
     ] = None
     of: Annotated[
         TargetKind | None,
         _option(
-            "What the share is of (default: attention parameters); with --within, which size is minimised (FLOPs)."
+            "What `--sparsity` is a share of (default: attention parameters); with --within, what is minimised (FLOPs)."
         ),
     ] = None
-    granularity: Annotated[Granularity | None, _option("The unit that is removed.")] = None
-    criterion: Annotated[Criterion | None, _option("How a unit is scored.")] = None
-    basis: Annotated[Basis | None, _option("The model's own channels, or each head's principal axes.")] = None
-    compensation: Annotated[Compensation | None, _option("What is refitted right after a cut.")] = None
+    granularity: Annotated[Granularity | None, _option("Unit to remove.")] = None
+    criterion: Annotated[Criterion | None, _option("How units are scored.")] = None
+    basis: Annotated[Basis | None, _option("Prune the model's own channels, or each head's principal axes.")] = None
+    compensation: Annotated[Compensation | None, _option("What to refit right after a cut.")] = None
     neuron_selection: Annotated[
-        NeuronSelection | None, _option("Which neurons go: by `--criterion`, or by how well the others replace them.")
+        NeuronSelection | None,
+        _option("Which neurons to remove: by `--criterion`, or by how well the others replace them."),
     ] = None
-    normalization: Annotated[Normalization | None, _option("Of scores, before layers are compared.")] = None
+    normalization: Annotated[Normalization | None, _option("How scores are normalised before layers are compared.")] = (
+        None
+    )
     scope: Annotated[Scope | None, _option("One threshold for the model, or one per layer.")] = None
-    balance: Annotated[Balance | None, _option("QK and VO in one ranking, or equal shares.")] = None
-    layout: Annotated[Layout | None, _option("`stock` loads without custom code.")] = None
+    balance: Annotated[Balance | None, _option("Rank QK and VO together, or remove equal shares.")] = None
+    layout: Annotated[Layout | None, _option("`stock`: the result loads without custom code.")] = None
     align: Annotated[
-        int | None, _option("Widths kept are multiples of this: 1, 4, 8 or 16. Default: what is fast on the device.")
+        int | None,
+        _option("Keep widths that are multiples of this: 1, 4, 8 or 16. Default: what is fast on the device."),
     ] = None
-    steps: Annotated[int | None, _option("Cuts, with recovery between. Default: the preset's.", min=1)] = None
+    steps: Annotated[int | None, _option("Number of cuts, with recovery in between. Default: the preset's.", min=1)] = (
+        None
+    )
     epochs: Annotated[int | None, _option("Recovery epochs per step; 0 for none. Default: 3.", min=0)] = None
     max_drop: Annotated[
         float | None,
-        _option("Stop before validation falls by more than this (0.01: one point). Default: no bound."),
+        _option("Stop before the validation metric gets worse by more than this (0.01: one point). Default: no limit."),
     ] = None
-    export: Annotated[
-        list[ExportFormat] | None, _option("A further file beside the result's weights; may be repeated.")
-    ] = None
-    seed: Annotated[int | None, _option("Default: 0.", min=0)] = None
+    export: Annotated[list[ExportFormat] | None, _option("Also export the result in this format; may be repeated.")] = (
+        None
+    )
+    seed: Annotated[int | None, _option("Random seed. Default: 0.", min=0)] = None
 
     def by_path(self) -> dict[str, Any]:
         """What was given, by its path in a spec; all but the target."""

@@ -31,7 +31,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="SECATEUR_URL",
-        help="Default: http://127.0.0.1:8000.",
+        help="Address of the service. Default: http://127.0.0.1:8000.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -40,7 +40,7 @@ ApiKey = Annotated[
     str | None,
     typer.Option(
         "--api-key",
-        help="Others on this machine can see it here: better set SECATEUR_API_KEY, or give --api-key-file.",
+        help="API key. Other users of this machine can see it: prefer SECATEUR_API_KEY or --api-key-file.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -51,7 +51,7 @@ ApiKeyFile = Annotated[
         "--api-key-file",
         exists=True,
         dir_okay=False,
-        help="A file with the key.",
+        help="File with the API key.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -60,13 +60,14 @@ ProfileName = Annotated[
     str | None,
     typer.Option(
         "--profile",
-        help="A service of `secateur login`. Default: SECATEUR_PROFILE, then `default`.",
+        help="Service saved by `secateur login`. Default: SECATEUR_PROFILE, then `default`.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON document; errors as JSON on standard error.", rich_help_panel=_PANEL)
+    bool,
+    typer.Option("--json", help="Print one JSON document; errors as JSON on standard error.", rich_help_panel=_PANEL),
 ]
 
 
@@ -182,7 +183,7 @@ def _run(
             raise InvalidRequest("Give --api-key or --api-key-file, not both.", code="usage")
         key = given["api_key_file"].read_text().strip()
         if not key:
-            raise InvalidRequest(f"{given['api_key_file']} is empty; a key begins with sk_.", code="usage")
+            raise InvalidRequest(f"{given['api_key_file']} is empty; an API key begins with sk_.", code="usage")
     url, key = signed_in(given["url"], key, given["profile"])
     session = Session(url, key, given["as_json"], patient)
     with closing(session), _retries_said(session):
@@ -203,7 +204,7 @@ def signed_in(url: str | None, key: str | None, profile: str | None = None) -> t
         return url, key
     if url is not None and address(url) != address(found.url):
         if profile is not None:
-            detail = f"--profile {profile} is {found.url}, and --url or {URL} says {url}: leave one of them out."
+            detail = f"--profile {profile} is for {found.url}, but --url or {URL} is {url}: give only one of them."
             raise InvalidRequest(detail, code="usage")
         return url, key
     return found.url, key if key is not None or os.environ.get(API_KEY) else found.api_key

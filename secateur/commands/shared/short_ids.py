@@ -30,7 +30,7 @@ def whole(client: Secateur, text: str, *prefixes: str) -> str:
     match = _ID.fullmatch(text)
     if match is None or (match[1] is not None and match[1] not in prefixes):
         kinds = " or ".join(f"{prefix}_…" for prefix in prefixes)
-        raise InvalidRequest(f"{text!r} is no identifier: {kinds} is needed, or a part of one.", code="usage")
+        raise InvalidRequest(f"{text!r} is not an id: give {kinds}, or the beginning or end of one.", code="usage")
     if match[1] is not None and len(match[2]) == 26:
         return text
     found = [thing for prefix in ([match[1]] if match[1] else prefixes) for thing in _alike(client, prefix, match[2])]
@@ -38,11 +38,11 @@ def whole(client: Secateur, text: str, *prefixes: str) -> str:
         return found[0].id
     if not found:
         newest = f"the newest {MOST}" if len(prefixes) == 1 else f"the newest {MOST} of each kind"
-        raise NotFound(f"Nothing has an id that begins or ends with {text!r}, among {newest}.", code="not_found")
+        raise NotFound(f"No id among {newest} begins or ends with {text!r}.", code="not_found")
     listed = "".join(f"\n  {each.id}  {each.state.value}  {each.name or ''}".rstrip() for each in found[:_SHOWN])
     more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise InvalidRequest(
-        f"{text!r} is how several ids begin or end; give more of it:{listed}{more}", code="ambiguous_id"
+        f"Several ids begin or end with {text!r}; give more characters:{listed}{more}", code="ambiguous_id"
     )
 
 

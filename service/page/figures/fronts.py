@@ -60,6 +60,6 @@ def _figure(sweep: SweepDetail, name: str, label: str, cost: Cost, front: tuple[
         unit,
         series,
         rows,
-        row_name="Left",
+        row_name="Remaining",
         least=LEAST_SHARE if headline.rate else 0.0,
     )

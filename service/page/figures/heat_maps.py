@@ -62,7 +62,7 @@ def sensitivity(job: JobResource) -> tuple[HeatMap, ...]:
     if found.dense_metric is not None or found.dense_cross_entropy is None:
         made.append(_cost("sensitivity-metric", title, columns, _points(found), 1))
     if found.dense_cross_entropy is not None:
-        made.append(_cost("sensitivity-loss", "cross entropy gained (nats)", columns, _nats(found), 2))
+        made.append(_cost("sensitivity-loss", "cross entropy increase (nats)", columns, _nats(found), 2))
     return tuple(made)
 
 
@@ -87,7 +87,9 @@ def _cost(
 ) -> HeatMap:
     highest = max((value for row in rows for value in row if value is not None), default=0.0)
     named = tuple((str(number), row) for number, row in enumerate(rows))
-    return HeatMap(name, title, "Layer", "Of the layer's attention removed", columns, named, max(highest, 1e-9), digits)
+    return HeatMap(
+        name, title, "Layer", "Share of the layer's attention removed", columns, named, max(highest, 1e-9), digits
+    )
 
 
 def _map(

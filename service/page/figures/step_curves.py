@@ -87,7 +87,7 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
     level = Series("original", (1.0,) * len(steps), "level", tuple(map(_noise, steps)))
     return [
         Curves(
-            "speed", "Speed-up", f"{speed.CAPTION} Such a step has its interval and no point. Shaded around 1×: the noise.",
+            "speed", "Speed-up", f"{speed.CAPTION} Such a step is an interval without a point. Shaded around 1×: the noise.",
             label, x, "share", "times as fast as the original", "ratio", (*ratios, level), rows, least=LEAST_RATIO,
         ),
         Curves(
@@ -124,7 +124,7 @@ def _times(steps: Sequence[StepMetrics], timed: Mapping[int, Sequence[Latency | 
 def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
     label, x, rows = _over(steps, cut)
     series = tuple(Series(name, shares) for name, shares in parts.left(steps, cut))
-    caption = "Exact counts of what is left; the file is what lies on disk."
+    caption = "Exact counts of what remains; the file is measured on disk."
     return Curves(
         "size", "What is left of the original", caption, label, x, "share", "of the original", "share", series, rows,
         from_zero=True,
@@ -149,7 +149,7 @@ def losses(job: JobResource, live: Sequence[Loss] = ()) -> Curves | None:
     series = tuple(Series(f"step {step}", tuple(column)) for step, column in zip(trained, columns, strict=True))
     numbers = range(1, epochs + 1)
     return Curves(
-        "loss", "Training loss of each recovery", "Mean over every epoch, one curve a step.", "epoch",
+        "loss", "Training loss of each recovery", "Mean over each epoch, one curve per step.", "epoch",
         tuple(map(float, numbers)), "count", "mean training loss", "number", series,
         tuple(map(str, numbers)), row_name="Epoch", from_zero=True,
     )  # fmt: skip

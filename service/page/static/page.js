@@ -21,7 +21,7 @@ document.addEventListener("click", async (event) => {
   } catch {
     // Without TLS a page may not write to the clipboard: what is wanted is marked, and the keyboard copies it.
     getSelection().selectAllChildren(source);
-    notice("Marked. Press Ctrl+C to copy.");
+    notice("Selected. Press Ctrl+C to copy.");
   }
 });
 

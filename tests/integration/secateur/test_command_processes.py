@@ -70,7 +70,7 @@ def test_ctrl_c_stops_the_waiting_and_not_the_job(url: str, waiting: str, argume
     said = read_until(terminal, b"secateur cancel").decode()
     os.close(terminal)
     assert process.returncode == 130
-    assert "No longer waiting" in said
+    assert "Stopped waiting" in said
     if "--json" in arguments:
         assert [each["state"] for each in json.loads(output)] == ["queued"]
     else:

@@ -116,7 +116,7 @@ def test_the_way_of_a_job(
     assert shell.refusal("download", job, "--step", 9)["code"] == "no_checkpoint"
 
     assert shell.json("delete", job) == [{"id": job, "deleted": True}]
-    assert shell("delete", model, data).stdout == f"{model} is gone.\n{data} is gone.\n"
+    assert shell("delete", model, data).stdout == f"{model} is deleted.\n{data} is deleted.\n"
     assert shell.refusal("show", job)["code"] == "deleted"
 
 

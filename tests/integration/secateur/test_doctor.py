@@ -212,13 +212,13 @@ def test_a_full_disk(tmp_path: Path) -> None:
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespaces here")
     findings = checkup({"data_dir": folder}, "--embedded", prefix=prefix)
-    found(findings, "disk", Verdict.WRONG, "0 MiB free", "Make room")
+    found(findings, "disk", Verdict.WRONG, "0 MiB free", "Free some space")
     found(findings, "folders", Verdict.WRONG, "No space left", "SECATEUR_DATA_DIR")
 
 
 def test_less_room_than_the_settings_let_come(tmp_path: Path) -> None:
     findings = checkup({"data_dir": tmp_path, "max_model_bytes": 2**60}, "--embedded")
-    found(findings, "disk", Verdict.WARNING, "less than the settings let come", "SECATEUR_MAX_MODEL_BYTES")
+    found(findings, "disk", Verdict.WARNING, "less than the settings allow", "SECATEUR_MAX_MODEL_BYTES")
 
 
 @pytest.fixture
@@ -259,8 +259,8 @@ def test_the_port_is_taken(tmp_path: Path) -> None:
 
 def test_databases_of_other_versions(tmp_path: Path) -> None:
     settings = {"data_dir": tmp_path, "database_url": f"sqlite:///{tmp_path / 'some.db'}"}
-    found(checkup(settings), "database", Verdict.WRONG, "no such file", "SECATEUR_DATABASE_URL")
-    found(checkup(settings, "--embedded"), "database", Verdict.OK, "none yet")
+    found(checkup(settings), "database", Verdict.WRONG, "does not exist", "SECATEUR_DATABASE_URL")
+    found(checkup(settings, "--embedded"), "database", Verdict.OK, "does not exist yet")
     (tmp_path / "some.db").touch()
     found(checkup(settings), "database", Verdict.WRONG, "has no schema yet", "secateur up")
     database = Database(str(settings["database_url"]))
@@ -276,7 +276,7 @@ def test_databases_of_other_versions(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_and_names_that_are_none(tmp_path: Path) -> None:
     findings = checkup({"data_dir": tmp_path, "lease_seconds": "soon", "brokr_url": "x"})
     assert [finding.verdict for finding in findings] == [Verdict.WARNING, Verdict.WRONG]
-    assert findings[0].remedy == "Do you mean SECATEUR_BROKER_URL?"
+    assert findings[0].remedy == "Did you mean SECATEUR_BROKER_URL?"
     assert "SECATEUR_LEASE_SECONDS" in findings[1].found
 
 

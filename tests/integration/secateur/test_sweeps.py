@@ -80,7 +80,7 @@ def test_the_commands(shell: Shell, pair: tuple[str, str], worker: ManualWorker)
     assert "paused" in shell("pause", sweep).stdout
     assert "queued" in shell("resume", sweep).stdout
     assert "cancelled" in shell("cancel", sweep).stdout
-    assert shell("delete", "--yes", sweep).stdout.strip() == f"{sweep} is gone."
+    assert shell("delete", "--yes", sweep).stdout.strip() == f"{sweep} is deleted."
     shell("show", sweep, status=2)
     assert "path=value" in shell.refusal("sweep", model, *given, "--grid", "seed")["detail"]
 

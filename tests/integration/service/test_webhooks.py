@@ -125,8 +125,8 @@ def test_change_disable_enable_remove(client: TestClient, services: Services, re
     problem(client.post(f"{here}/ping"), 409, "conflict")
     problem(client.post(f"{here}/deliveries/{failed['id']}/redeliver"), 409, "conflict")
     with services.database.write() as session:
-        session.execute(update(Webhook).values(disabled_reason="it answered 410 Gone"))
-    assert client.get(here).json()["disabled_reason"] == "it answered 410 Gone"
+        session.execute(update(Webhook).values(disabled_reason="the receiver answered 410 Gone"))
+    assert client.get(here).json()["disabled_reason"] == "the receiver answered 410 Gone"
     assert client.patch(here, json={"enabled": True}).json()["disabled_reason"] is None
     assert client.post(f"{here}/deliveries/{failed['id']}/redeliver").status_code == 202
     assert send(services) == 1

@@ -252,7 +252,7 @@ def test_an_output_folder_with_steps_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out" / "step-0").mkdir(parents=True)
     result = invoke(tmp_path)
     assert result.exit_code == 2
-    assert "already holds steps" in result.output
+    assert "already contains steps" in result.output
 
 
 def test_up_refuses_a_port_in_use_and_a_data_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

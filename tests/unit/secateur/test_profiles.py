@@ -42,7 +42,7 @@ def test_the_environment_and_options_win(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_key_goes_to_its_own_service_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signed_in("http://elsewhere.example", None) == ("http://elsewhere.example", None)
     assert signed_in(f"{HOME.url}/", None) == (HOME.url, HOME.api_key)
-    with pytest.raises(InvalidRequest, match="leave one of them out"):
+    with pytest.raises(InvalidRequest, match="give only one of them"):
         signed_in("http://elsewhere.example", None, "work")
     monkeypatch.setenv("SECATEUR_PROFILE", "work")
     assert signed_in("http://elsewhere.example", None) == ("http://elsewhere.example", None)

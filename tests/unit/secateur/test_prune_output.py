@@ -27,19 +27,19 @@ def stopped(step: int) -> JobResult:
 
 def test_a_job_that_reached_its_target_names_its_last_step() -> None:
     for result in (None, JobResult(step=3, stopped=None, detail="All 3 steps completed.", test=TEST)):
-        assert said(result).startswith("Done. The pruned checkpoint is out/step-3; open out/step-3/report.html")
+        assert said(result).startswith("Done. The pruned checkpoint is in out/step-3; open out/step-3/report.html")
 
 
 def test_a_stopped_job_names_its_result_and_the_newest_report() -> None:
     text = said(stopped(2))
     assert text.startswith("Stopped. It fell [too] far.")
-    assert "The pruned checkpoint is out/step-2; open out/step-3/report.html" in text
+    assert "The pruned checkpoint is in out/step-2; open out/step-3/report.html" in text
 
 
 def test_a_job_without_a_step_within_its_bound_names_no_checkpoint() -> None:
     text = said(stopped(0), last=1)
     assert "checkpoint is" not in text
-    assert "Every step is kept, out/step-1 for one" in text
+    assert "Every step is kept, for example out/step-1" in text
 
 
 @pytest.mark.parametrize(

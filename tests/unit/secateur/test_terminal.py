@@ -72,7 +72,7 @@ def test_sizes_targets_and_quotas() -> None:
         job_request(pruning={"target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.255}}).pruning.target
     ) == ("attention 50%, feed-forward 25.5%")
     assert _used(Quota(limit=10**9, used=10**6), size) == "1.0 MB used, at most 1.0 GB"
-    assert _used(Quota(limit=None, used=None)) == "no bound"
+    assert _used(Quota(limit=None, used=None)) == "no limit"
 
 
 def test_signs_that_terminals_obey_are_left_out() -> None:

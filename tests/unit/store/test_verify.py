@@ -63,7 +63,10 @@ def said(findings: list[Finding]) -> tuple[Verdict, str]:
 
 
 def test_what_is_whole_is_said_to_be(server: Server) -> None:
-    assert said(verify.stored_files(server.settings)) == (Verdict.OK, "all 3 that rows name are there None")
+    assert said(verify.stored_files(server.settings)) == (
+        Verdict.OK,
+        "all 3 files in the database are in the store None",
+    )
     assert said(verify.unnamed_objects(server.settings))[0] is Verdict.OK
     assert said(verify.counted_bytes(server.settings))[0] is Verdict.OK
 
@@ -78,7 +81,7 @@ def test_a_lost_file_is_found_by_its_owner(server: Server, kind: str, how: str) 
     verdict, words = said(verify.stored_files(server.settings))
     assert verdict is Verdict.WRONG
     assert words.startswith(
-        f"1 of 3 that rows name are gone or have another size, of 1 uploads and jobs: {server.owners[kind]} "
+        f"1 of 3 files are missing or have another size, of 1 uploads and jobs: {server.owners[kind]} "
     )
 
 
@@ -86,14 +89,14 @@ def test_rows_are_read_page_by_page(server: Server, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(verify, "ROWS", 1)
     for kind in ("upload", "step"):
         server.artifacts.delete(server.keys[kind])
-    assert said(verify.stored_files(server.settings))[1].startswith("2 of 3 that rows name")
+    assert said(verify.stored_files(server.settings))[1].startswith("2 of 3 files are missing")
 
 
 def test_what_maintenance_would_remove_is_counted_and_stays(server: Server) -> None:
     key = f"uploads/{ids.new_id(ids.MODEL)}/1/config.json"
     server.artifacts.put_bytes(key, b"12345")
     verdict, words = said(verify.unnamed_objects(server.settings))
-    assert (verdict, words.startswith("1 objects, 5 bytes, that no row names")) == (Verdict.WARNING, True)
+    assert (verdict, words.startswith("1 objects, 5 bytes, unreferenced")) == (Verdict.WARNING, True)
     assert server.artifacts.exists(key)
 
 

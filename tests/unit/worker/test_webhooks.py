@@ -230,7 +230,7 @@ def test_gone_disables_at_once(post: Post) -> None:
     post.make_due()
     sent(post.sender)
     webhook = post.webhook()
-    assert (webhook.enabled, webhook.disabled_reason) == (False, "it answered 410 Gone")
+    assert (webhook.enabled, webhook.disabled_reason) == (False, "the receiver answered 410 Gone")
     assert {row.state for row in post.deliveries()} == {DeliveryState.FAILED}
     job_id = submit(post.database)
     with post.database.write() as session:

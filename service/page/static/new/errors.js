@@ -31,7 +31,7 @@ export function wrongNumbers(form) {
     const place = field.closest(".field").querySelector(".error") ?? field.closest("details, fieldset").querySelector(".error");
     const whole = field.step === "any" || field.step.includes(".") ? "a number" : "a whole number";
     const range = field.max ? `from ${field.min} to ${field.max}` : `of ${field.min} or more`;
-    return [place.dataset.pointer.split(" ").at(-1), `${whole} ${range} is needed`];
+    return [place.dataset.pointer.split(" ").at(-1), `enter ${whole} ${range}`];
   });
 }
 

@@ -29,8 +29,8 @@ function table(steps) {
   const cell = (kind, scope) => (text) => element(kind, { className: "number", ...(scope ? { scope } : {}) }, [text]);
   const head = element("thead", {}, [element("tr", {}, heads.map(cell("th", "col")))]);
   const body = element("tbody", {}, rows.map(([step, ...rest]) => element("tr", {}, [cell("th", "row")(step), ...rest.map(cell("td"))])));
-  const caption = element("caption", { className: "unseen" }, ["What every step removes and leaves"]);
-  const whole = element("div", { className: "wide", tabIndex: 0, role: "region", ariaLabel: "What every step removes and leaves" }, [element("table", {}, [caption, head, body])]);
+  const caption = element("caption", { className: "unseen" }, ["What every step removes and keeps"]);
+  const whole = element("div", { className: "wide", tabIndex: 0, role: "region", ariaLabel: "What every step removes and keeps" }, [element("table", {}, [caption, head, body])]);
   return whole;
 }
 

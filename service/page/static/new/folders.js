@@ -12,7 +12,7 @@ const SPLIT_NAMES = ["train", "training", "validation", "valid", "val", "dev", "
 const SHARD_ROWS = 2048;
 const SHARD_BYTES = 2 ** 29;
 const SAFE = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$/;
-const PACK = "The command line packs it: secateur submit --data FOLDER.";
+const PACK = "Use the command line: secateur submit --data FOLDER.";
 
 // { name, files } of what was dropped; of one folder its name and { path, file } of everything below it.
 export async function dropped(transfer) {
@@ -68,7 +68,7 @@ export async function filesOfData(given) {
     const media = files.filter(({ path }) => kind.test(path));
     if (media.length) return packed(column, media, files);
   }
-  if (files.some(({ path }) => /\.(csv|jsonl?)(\.gz)?$|\.arrow$/i.test(path))) throw new Error(`The page takes no CSV, JSON or Arrow files. ${PACK}`);
+  if (files.some(({ path }) => /\.(csv|jsonl?)(\.gz)?$|\.arrow$/i.test(path))) throw new Error(`The page does not support CSV, JSON or Arrow files. ${PACK}`);
   throw new Error("There are no parquet files, recordings (wav, flac, ogg, opus, mp3) or images (png, jpg, webp, gif, bmp) here.");
 }
 
@@ -87,7 +87,7 @@ function shardsOf(shards) {
 
 async function packed(column, media, files) {
   if (files.some(({ path }) => /(^|\/)metadata\.(csv|jsonl|parquet)$/.test(path)) || files.some(({ path }) => /^(validation|testing)_list\.txt$/.test(path))) {
-    throw new Error(`Labels in metadata or list files are not read by the page. ${PACK}`);
+    throw new Error(`The page does not read labels from metadata or list files. ${PACK}`);
   }
   const parts = media.map(({ path }) => path.split("/"));
   const bySplit = parts.some(([first, ...rest]) => rest.length === 2 && ["train", "training"].includes(first.toLowerCase()));
@@ -95,14 +95,14 @@ async function packed(column, media, files) {
   const wrong = parts.find((each) => each.length !== depth);
   if (wrong) {
     const shape = bySplit ? "split/label/file" : "label/file or train/label/file";
-    throw new Error(`${wrong.join("/")} does not lie at ${shape}: the folder above a file is its label. Choose the folder above.`);
+    throw new Error(`${wrong.join("/")} is not at ${shape}: the folder of a file is its label. Choose the parent folder.`);
   }
   const labels = [...new Set(parts.map((each) => each.at(-2)))].sort(byCodePoints);
   const number = new Map(labels.map((label, at) => [label, at]));
   const splits = new Map();
   media.forEach(({ file }, at) => {
     const split = bySplit ? parts[at][0] : "train";
-    if (!SAFE.test(split)) throw new Error(`A split cannot be called ${split}: letters, digits, ".", "_" and "-" are allowed.`);
+    if (!SAFE.test(split)) throw new Error(`${split} is not a valid split name: use letters, digits, ".", "_" and "-".`);
     if (!splits.has(split)) splits.set(split, []);
     // Of recordings, the speaker is what precedes the first underscore of the name.
     splits.get(split).push({ file, label: number.get(parts[at].at(-2)), speaker: file.name.split("_")[0] });

@@ -39,12 +39,12 @@ export function missing(fields) {
   const asked = [
     ["model_from", "upload", "model", "Choose a checkpoint, or upload one."],
     ["model_from", "step", "model_step", "Choose a step of a finished job."],
-    ["model_from", "hf", "model_hub", "Name the repository, owner/name."],
-    ["model_from", "hf", "model_revision", "Name the commit: branches and tags move."],
-    ["model_from", "s3", "model_prefix", "Name the folder in the bucket."],
+    ["model_from", "hf", "model_hub", "Enter the repository as owner/name."],
+    ["model_from", "hf", "model_revision", "Enter the commit: branches and tags move."],
+    ["model_from", "s3", "model_prefix", "Enter the folder in the bucket."],
     ["dataset_from", "upload", "dataset", "Choose a dataset, or upload one."],
-    ["dataset_from", "hf", "dataset_hub", "Name the repository, owner/name."],
-    ["dataset_from", "hf", "dataset_revision", "Name the commit: branches and tags move."],
+    ["dataset_from", "hf", "dataset_hub", "Enter the repository as owner/name."],
+    ["dataset_from", "hf", "dataset_revision", "Enter the commit: branches and tags move."],
   ];
   return asked.find(([by, from, name]) => fields[by] === from && !fields[name]) ?? null;
 }

@@ -47,7 +47,7 @@ async function ask(fields, body) {
       ? await call("POST", "/v1/jobs?validate_only=true", { body, signal })
       : await call("POST", "/v1/jobs:estimate", { body, signal });
     const known = fields.model_from === "hf" ? found.estimate : found;
-    told.replaceChildren(...(known ? estimate(known) : ["A model of the hub has no estimate: a worker fetches it when the job starts."]));
+    told.replaceChildren(...(known ? estimate(known) : ["There is no estimate for a model on the hub: a worker fetches it when the job starts."]));
     showErrors(form, []);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -57,7 +57,7 @@ async function ask(fields, body) {
 
 function refused(items, message) {
   showErrors(form, items, message);
-  document.querySelector("#estimate .told").textContent = "No estimate: this job would be refused. The form says where.";
+  document.querySelector("#estimate .told").textContent = "No estimate: this job would be refused. See the errors in the form.";
 }
 
 form.addEventListener("input", changed);
@@ -86,7 +86,7 @@ form.addEventListener("submit", async (event) => {
       showErrors(form, error.items, plainMessage(error));
       form.querySelector('[aria-invalid="true"]')?.focus();
     } else {
-      notice("The server does not answer. Submit again: a second press makes no second job.", true);
+      notice("The server does not answer. Submit again: this creates no second job.", true);
     }
   }
 });

@@ -41,7 +41,7 @@ export async function send(kind, upload, file, tell, held) {
     } catch (error) {
       await held.pass();
       if (error instanceof Refused && error.status < 500 && ![408, 409, 429].includes(error.status)) throw error;
-      if (tries++ >= PATIENCE) throw new Error("The connection broke again and again. Drop the same files to resume where it stopped.");
+      if (tries++ >= PATIENCE) throw new Error("The connection failed too often. Drop the same files to resume where it stopped.");
       tell(offset, "waiting for the connection");
       await new Promise((resolve) => setTimeout(resolve, Math.min(1000 * 2 ** (tries - 1), 15000)));
       offset = (await offsetAt(place.path).catch(() => null)) ?? offset;
@@ -79,7 +79,7 @@ function piece(path, file, offset, tell, held) {
       if (request.status === 204) resolve(Number(request.getResponseHeader("Upload-Offset")));
       else reject(new Refused(parsed(request.responseText), request.status));
     };
-    request.onerror = () => reject(new Error("The connection broke."));
+    request.onerror = () => reject(new Error("The connection failed."));
     request.onabort = request.onerror;
     request.onloadend = () => held.changed.removeEventListener("change", stop);
     held.changed.addEventListener("change", stop);

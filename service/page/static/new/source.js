@@ -26,7 +26,7 @@ export function watchSource(source, changed) {
   for (const input of source.querySelectorAll("input[type=file]")) {
     input.addEventListener("change", () => begin(source, async () => chosen(input.files), changed));
   }
-  if (source.dataset.upload) say(source, "An upload stopped here. Drop the same files again, and it resumes where it was.");
+  if (source.dataset.upload) say(source, "This upload was interrupted. Drop the same files again to resume it.");
 }
 
 async function begin(source, read, changed) {
@@ -86,13 +86,13 @@ async function begin(source, read, changed) {
     source.dataset.upload = "";
     panel.hidden = true;
     const odd = (ready.warnings ?? []).filter((warning) => warning.code === "label_column").map((warning) => warning.detail);
-    say(source, ["Ready, and chosen above.", ...odd].join(" "), false);
+    say(source, ["Ready and selected above.", ...odd].join(" "), false);
   } catch (error) {
     if (error.name === "AbortError") {
       if (source.dataset.upload) await call("DELETE", `/v1/${kind}s/${source.dataset.upload}`).catch(() => null);
       source.dataset.upload = "";
       panel.hidden = true;
-      say(source, "Upload cancelled; nothing of it is kept.", false);
+      say(source, "Upload cancelled; nothing was kept.", false);
     } else {
       say(source, inWords(error, files));
       if (error instanceof Refused) source.dataset.upload = "";
@@ -163,7 +163,7 @@ function lineOf(file) {
   item.append(name, words, bar);
   const tell = (what, done) => {
     const size = bytes(file.size);
-    words.textContent = { sent: `sent, ${size}`, "left out": "not needed, left out" }[what] ?? `${what}, ${bytes(done)} of ${size}`;
+    words.textContent = { sent: `sent, ${size}`, "left out": "skipped, not needed" }[what] ?? `${what}, ${bytes(done)} of ${size}`;
     bar.value = what === "sent" ? bar.max : done;
   };
   return { item, tell };

@@ -76,7 +76,7 @@ def test_a_dataset_says_what_is_inside_and_who_used_it(
     other = client.post("/v1/datasets", json={"files": [{"name": "train.parquet", "size": 1, "sha256": "ab" * 32}]})
     page = look(client, f"/datasets/{other.json()['id']}")
     assert "No job has used it yet." in page.text
-    assert "0 of 1 files sent" in look(client, "/datasets").text
+    assert "0 of 1 files uploaded" in look(client, "/datasets").text
 
 
 def test_lineage_is_what_came_from_which(
@@ -103,7 +103,7 @@ def test_lineage_is_what_came_from_which(
 
 
 def test_who_runs_what_and_what_waits_and_why(client: TestClient, services: Services, job_body: dict[str, Any]) -> None:
-    assert "There are no workers, so nothing runs." in look(client, "/workers").text
+    assert "There are no workers, so no job can run." in look(client, "/workers").text
     worker = Announcement("w1", "gpu-1", "host-1", DeviceKind.CUDA, "H200", 10**9, 2 * 10**9)
     with services.database.write() as session:
         announce(session, worker, 60)

@@ -334,7 +334,7 @@ def test_two_to_four_jobs_are_compared(client: TestClient, services: Services, j
     assert [box["value"] for box in alone.all("input", name="job", checked="")] == [first]
     several = [finished(client, services, job_body) for _ in range(3)]
     many = look(client, "/compare?" + "&".join(f"job={job}" for job in (first, second, *several)))
-    assert "5 jobs are selected; at most 4" in many.text
+    assert "5 jobs are selected; you can compare at most 4" in many.text
     assert not many.all("figure", class_="plot card")
 
 

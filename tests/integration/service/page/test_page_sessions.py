@@ -350,7 +350,7 @@ def test_a_page_shows_what_the_key_could_list(
     model, workers = seen(KeyScope.MODELS_WRITE)
     assert model.all("button", id="delete")
     assert "a job" not in model.text
-    assert "neither jobs nor workers" in workers.text
+    assert "cannot see jobs or workers" in workers.text
     model, workers = seen(KeyScope.JOBS_READ)
     assert not model.all("button", id="delete")
     assert "a job" in model.text
