@@ -50,7 +50,7 @@ def empty_mapped(shape: torch.Size | tuple[int, ...], dtype: torch.dtype, device
 
 
 def has_room(size: int, largest: int | None = None) -> bool:
-    """Whether files of so many bytes in all, the largest of so many (all of it if None), may lie in the folder for temporary files.
+    """Whether files of so many bytes, the largest of so many (None: there is one), may lie in the folder for temporary files.
 
     Not where that is memory: nothing would be won, and what is copied there would be held twice.
     """
@@ -64,7 +64,7 @@ def has_room(size: int, largest: int | None = None) -> bool:
 @cache
 def _is_memory(folder: str) -> bool:
     try:
-        device = os.stat(folder).st_dev
+        device = Path(folder).stat().st_dev
         mounts = _MOUNTS.read_text().splitlines()
     except OSError:
         return False

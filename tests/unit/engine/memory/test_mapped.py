@@ -24,7 +24,6 @@ from worker.engine.runtime.mapped import (
 )
 from worker.engine.runtime.memory import MemoryWatch, held_bytes
 
-
 IS_MEMORY = mapped._is_memory.__wrapped__
 
 
@@ -83,7 +82,7 @@ def test_a_file_system_that_maps_nothing_leaves_it_in_memory(monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs", "ext4"])
 def test_where_files_are_memory_nothing_is_put_into_them(monkeypatch, tmp_path, kind) -> None:
-    device = os.stat(tmp_path).st_dev
+    device = tmp_path.stat().st_dev
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
         "22 21 0:19 / /dev rw - tmpfs udev rw\n"
