@@ -104,13 +104,13 @@ def test_what_a_graph_keeps_is_not_copied_where_it_gets_no_file(monkeypatch) -> 
     """In memory what goes into several maps is one tensor, and would be as many."""
     x = torch.randn(40, 20, requires_grad=True)
     assert kept_in_file(x).data_ptr() != x.data_ptr()
+    elsewhere = torch.empty(40, 20, device="meta")
+    assert kept_in_file(elsewhere).untyped_storage()._cdata == elsewhere.untyped_storage()._cdata
     monkeypatch.setattr(mapped, "RESERVE", 1 << 62)
     with graph_in_files(0):
         answers = [x.sin(), x.cos()]
     kept = [answer.grad_fn._saved_self for answer in answers]  # type: ignore[union-attr]
     assert {each.data_ptr() for each in kept} == {x.data_ptr()}
-    elsewhere = torch.empty(40, 20, device="meta")
-    assert kept_in_file(elsewhere).untyped_storage()._cdata == elsewhere.untyped_storage()._cdata
 
 
 def test_a_model_is_copied_with_its_ties_and_given_memory_of_its_own() -> None:
