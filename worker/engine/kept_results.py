@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -125,7 +126,7 @@ class KeptResults:
         try:
             with writing(entry) as folder:
                 write(made, folder)
-        except OSError:
+        except (OSError, SafetensorError):  # what safetensors cannot write is no OSError
             # Nobody needs it: a disk that is full will be noticed by who does.
             log.warning("%s could not be cached", entry.name, exc_info=True)
         return made, False

@@ -106,6 +106,12 @@ def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase
 def _reason(family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None) -> str | None:
     if observed is None:
         return f"No job of family {family} has finished here yet; time and memory can be estimated once one has."
+    reasons = []
     if samples is None:
-        return "The worker fetches the dataset, so its number of samples is not known yet."
-    return None
+        reasons.append("The worker fetches the dataset, so its number of samples is not known yet.")
+    if not any(job.tensors_comparable for job in observed.jobs):
+        reasons.append(
+            f"The finished jobs of family {family} ran with an earlier version, which needed other memory; memory can be "
+            "estimated once a job has finished with this version."
+        )
+    return " ".join(reasons) or None

@@ -130,6 +130,8 @@ def test_where_the_worker_fetches_the_data_time_is_not_known(
     found = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"dataset": hub}).json()
     assert found["seconds"] is None
     assert "The worker fetches the dataset" in found["reason"]
+    assert found["host_memory_bytes"] is None
+    assert "ran with an earlier version" in found["reason"], "which counted tensors another way on a CPU"
     with services.database.write() as session:
         session.execute(delete(JobCostRow))
     refused = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"model": {"type": "upload", "id": "x"}})

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from checkpoints.file_names import ADAPTER, checkpoint_names, is_weights
 from checkpoints.files.safetensors_header import read_header
 from checkpoints.files.shards import INDEX_NAME
-from worker.engine.runtime.mapped import mapped_copy
+from worker.engine.runtime.mapped import has_room, mapped_copy
 
 _HALF = {"F16", "BF16"}
 """What float32 holds without rounding."""
@@ -24,10 +24,15 @@ def as_stock_reads(folder: Path) -> Iterator[Path]:
 
     An index need not have `metadata`, which the loader takes for granted, and it goes by a dtype that stands there. An adapter
     beside the weights would be loaded on top. Files with weights of half precision are written anew in float32, one tensor after
-    another: what lies there in float32 the loader maps into memory, and what it converts itself is all in memory at once.
+    another: what lies there in float32 the loader maps into memory, and what it converts itself is all in memory at once. Where
+    the disk has no room for that, the loader converts them.
     """
     names = checkpoint_names(path.name for path in folder.iterdir())
     halves = {name for name in names if name != INDEX_NAME and is_weights(name) and _has_halves(folder / name)}
+    sizes = [2 * (folder / name).stat().st_size for name in halves]
+    # In the new files, and one file's tensors beside them while they are written.
+    if halves and not has_room(sum(sizes) + max(sizes), max(sizes)):
+        halves = set()
     if INDEX_NAME not in names and not halves and not (folder / ADAPTER).exists():
         yield folder
         return

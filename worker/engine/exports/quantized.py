@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.enums import ExportFormat
 from api_schemas.errors import ErrorCode, SecateurError
-from checkpoints.file_names import CONFIG, is_of_checkpoint, names_in
+from checkpoints.file_names import CONFIG, is_of_checkpoint, is_weights, names_in
 from checkpoints.files.shards import WEIGHTS_NAME
 from worker.engine.checkpoint.gate import reload_error
 from worker.engine.checkpoint.load import LoadedModel
@@ -78,7 +78,9 @@ def write_quantized(
     (target / CONFIG).write_text(json.dumps(dict(sorted(config.items())), indent=2) + "\n")
     code = classes.files() if own else {}
     for name in names_in(folder):
-        if name not in (CONFIG, WEIGHTS_NAME, "README.md") and (is_of_checkpoint(name) or name in code):
+        if name in (CONFIG, "README.md") or is_weights(name):
+            continue
+        if is_of_checkpoint(name) or name in code:
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target / name)
     return model

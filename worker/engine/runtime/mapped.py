@@ -7,10 +7,12 @@ and may be written to; its file has no name, and is gone with the tensor.
 
 import copy
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,6 +28,7 @@ GRAPH_IN_MEMORY = 1 << 28
 RESERVE = 1 << 30
 """Bytes of the disk that are left free: what has no room there stays in memory."""
 _LINE = 64
+_MOUNTS = Path("/proc/self/mountinfo")
 _PREFIX = "secateur-tensor-"
 
 
@@ -46,11 +49,38 @@ def empty_mapped(shape: torch.Size | tuple[int, ...], dtype: torch.dtype, device
     return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
-def _storage(size: int) -> torch.UntypedStorage | None:
+def has_room(size: int, largest: int | None = None) -> bool:
+    """Whether files of so many bytes, the largest of so many (None: there is one), may lie in the folder for temporary files.
+
+    Not where that is memory: nothing would be won, and what is copied there would be held twice.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and (size if largest is None else largest) > limit:
+        return False
     folder = tempfile.gettempdir()
-    if shutil.disk_usage(folder).free < size + RESERVE:
+    return not _is_memory(folder) and shutil.disk_usage(folder).free >= size + RESERVE
+
+
+@cache
+def _is_memory(folder: str) -> bool:
+    try:
+        device = Path(folder).stat().st_dev
+        mounts = _MOUNTS.read_text().splitlines()
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    # proc(5): the third field is the device's number; the type follows the separator.
+    return any(
+        line.split()[2] == number and line.partition(" - ")[2].startswith(("tmpfs ", "ramfs ")) for line in mounts
+    )
+
+
+def _storage(size: int) -> torch.UntypedStorage | None:
+    if not has_room(size):
         return None
-    with suppress(OSError), tempfile.NamedTemporaryFile(prefix=_PREFIX, dir=folder) as file:
+    folder = tempfile.gettempdir()
+    # RuntimeError: torch's, of a file system that maps no file to be written to.
+    with suppress(OSError, RuntimeError), tempfile.NamedTemporaryFile(prefix=_PREFIX, dir=folder) as file:
         # Its blocks are taken now: a disk that is full at the first write to the mapping would end the process.
         os.posix_fallocate(file.fileno(), 0, size)
         storage: Any = torch.UntypedStorage.from_file(file.name, True, size)
@@ -74,6 +104,24 @@ def in_file(tensor: Tensor) -> Tensor:
     return mapped_copy(source)
 
 
+def kept_in_file(tensor: Tensor) -> Tensor:
+    """What is kept until a backward pass, detached: in a file where it is large, on the CPU and has room, else itself.
+
+    Not a copy in memory, which others may keep as well: what goes into three maps is one tensor there.
+    """
+    kept = tensor.detach()
+    if kept.device.type != "cpu" or kept.nbytes < LEAST or is_mapped(kept):
+        return kept
+    # As it lies, and beginning as far from a cache line's start: products of some sizes differ in their last bits otherwise.
+    if torch.empty_like(kept, device="meta").stride() != kept.stride():
+        return kept
+    offset = kept.data_ptr() % _LINE // kept.element_size()
+    storage = _storage((offset + kept.numel()) * kept.element_size())
+    if storage is None:
+        return kept
+    return torch.empty(0, dtype=kept.dtype).set_(storage, offset, kept.shape, kept.stride()).copy_(kept)
+
+
 @contextmanager
 def graph_in_files(in_memory: int = GRAPH_IN_MEMORY) -> Iterator[None]:
     """What autograd keeps of one forward pass goes into files where it is large; of the backward pass nothing is known here.
@@ -85,17 +133,10 @@ def graph_in_files(in_memory: int = GRAPH_IN_MEMORY) -> Iterator[None]:
     def pack(tensor: Tensor) -> Tensor:
         nonlocal left
         kept = tensor.detach()
-        if kept.device.type != "cpu" or kept.nbytes < LEAST or is_mapped(kept):
-            return kept
-        if kept.nbytes <= left:
+        if kept.device.type == "cpu" and LEAST <= kept.nbytes <= left and not is_mapped(kept):
             left -= kept.nbytes
             return kept
-        # As it lies, and beginning as far from a cache line's start: products of some sizes differ in their last bits otherwise.
-        if torch.empty_like(kept, device="meta").stride() != kept.stride():
-            return kept
-        offset = kept.data_ptr() % _LINE // kept.element_size()
-        flat = empty_mapped((offset + kept.numel(),), kept.dtype)
-        return flat.as_strided(kept.shape, kept.stride(), offset).copy_(kept)
+        return kept_in_file(kept)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
         yield

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from api_schemas.enums import Criterion
 from worker.engine.models.feed_forward import FeedForwardBlock
-from worker.engine.runtime.mapped import in_file
+from worker.engine.runtime.mapped import kept_in_file
 from worker.engine.scoring.channels import LayerScores, NormScores
 from worker.engine.scoring.gradients import Factor
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Observations, Statistic
@@ -72,7 +72,7 @@ class NeuronObserver:
         kept_BTN = self._by_sample(active_BTN)
         if self.statistics & NEEDS_GRADIENTS:
             # Until the backward pass, of all blocks.
-            kept_BTN = in_file(kept_BTN)
+            kept_BTN = kept_in_file(kept_BTN)
         self._tokens += kept_BTN.shape[0] * kept_BTN.shape[1]
         if Statistic.CONTEXT in self.statistics:
             self._sums["sum"] += kept_BTN.sum((0, 1), dtype=torch.float64)

@@ -139,6 +139,16 @@ def test_weights_are_the_steps_own_rounded_by_row(case, format):
     assert all(torch.equal(others[name], whole[name]) and others[name].dtype == torch.float16 for name in others)
 
 
+@pytest.mark.usefixtures("torchao")
+def test_a_step_in_shards_is_one_file_in_eight_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.engine.checkpoint.save.SHARD_BYTES", 40_000)
+    loaded = smaller(next(iter(LAYOUTS.values())))
+    folder = packaged(tmp_path, loaded)
+    assert "model.safetensors.index.json" in names_in(folder)
+    write_quantized(folder, tmp_path / "small", loaded, WEIGHTS, split_of(4, loaded.model).batch(torch.tensor([0]))[0])
+    assert {name for name in names_in(tmp_path / "small") if "safetensors" in name} == {"model.safetensors"}
+
+
 @pytest.mark.parametrize("format", BOTH)
 def test_a_map_alone_is_the_one_rounded_by_hand(case, tmp_path, format):
     folder, loaded, split, _ = case

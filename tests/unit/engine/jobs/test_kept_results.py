@@ -1,5 +1,6 @@
 """What a job finds of earlier ones is what it would have computed, to the last bit; and nothing is found that is another's."""
 
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.jobs.engine import identity, run_job
 from worker.engine import kept_results
 from worker.engine.kept_results import KeptResults
 from worker.engine.records import read_step
+from worker.engine.scoring.observations import NeuronObservations, Observations
 
 SPEC: dict[str, Any] = {
     "pruning": {"preset": "paper", "target": {"attention_sparsity": 0.5}, "schedule": {"steps": 1}},
@@ -106,3 +108,17 @@ def test_names_depend_on_all_that_results_depend_on(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(kept_results, "version", lambda _: "0")
     names.append(common())
     assert len(set(names)) == len(names)
+
+
+def test_what_has_no_room_on_the_disk_is_not_kept_and_fails_nothing(tmp_path: Path) -> None:
+    kept = KeptResults.of(tmp_path / "cache", tiny_model(), "features", torch.device("cpu"), 8)
+    observed = Observations((), 1, 1, (NeuronObservations(*[torch.zeros(10_000)] * 7, tokens=1),))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        found, there = kept.observations({}, lambda: observed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found is observed
+    assert not there
+    assert not list((tmp_path / "cache").iterdir())

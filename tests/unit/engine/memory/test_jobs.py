@@ -36,6 +36,7 @@ def test_same_bytes_wherever_tensors_lie_and_the_original_is_never_written_to(
     monkeypatch.setattr(run, "load_original", seen)
     run_job(tmp_path / "memory", SPEC, data=some_data(), cache=tmp_path / "cache-1", fresh_process=False)
     monkeypatch.setattr(mapped, "LEAST", 1)
+    monkeypatch.setattr(mapped, "_is_memory", lambda _: False)
     monkeypatch.setattr(mapped.graph_in_files.__wrapped__, "__defaults__", (0,))  # type: ignore[attr-defined]
     run_job(tmp_path / "files", SPEC, data=some_data(), cache=tmp_path / "cache-2", fresh_process=False)
     assert identity(tmp_path / "memory" / "step-1") == identity(tmp_path / "files" / "step-1")

@@ -33,6 +33,12 @@ KINDS = (
 HALVES = {torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
+@pytest.fixture(autouse=True)
+def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever temporary files lie here."""
+    monkeypatch.setattr(mapped, "_is_memory", lambda _: False)
+
+
 def saved(example: Example, folder: Path, dtype: torch.dtype = torch.float32, shard: str | None = None) -> Path:
     model = example.stock().to(dtype)
     example.save(model, folder)
@@ -60,6 +66,18 @@ def test_half_precision_in_is_half_precision_out(tmp_path: Path, example: Exampl
     assert floats(folder) == floats(tmp_path / "out") == {HALVES[dtype]}
     again = load_original(tmp_path / "out").model.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+def test_where_the_disk_has_no_room_the_loader_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(KINDS[0], tmp_path / "in", torch.bfloat16)
+    expected = load_original(folder).model.state_dict()
+    with stock_folder.as_stock_reads(folder) as place:
+        assert place != folder
+    monkeypatch.setattr(mapped, "RESERVE", 1 << 62)
+    with stock_folder.as_stock_reads(folder) as place:
+        assert place == folder
+    found = load_original(folder).model.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
 
 
 def test_shards_in_and_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Large tensors in files: the same bits, no name, memory where there is no room; and what models and graphs share of them."""
 
 import gc
+import os
 import weakref
 from pathlib import Path
 
@@ -17,16 +18,20 @@ from worker.engine.runtime.mapped import (
     in_file,
     into_memory,
     is_mapped,
+    kept_in_file,
     mapped_copy,
     model_copy,
 )
 from worker.engine.runtime.memory import MemoryWatch, held_bytes
 
+IS_MEMORY = mapped._is_memory.__wrapped__
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Tensors of 1 KiB are large here."""
+    """Tensors of 1 KiB are large here, and the folder for temporary files counts as one on a disk."""
     monkeypatch.setattr(mapped, "LEAST", 1 << 10)
+    monkeypatch.setattr(mapped, "_is_memory", lambda _: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
@@ -64,6 +69,48 @@ def test_a_disk_that_fills_up_meanwhile_leaves_it_in_memory(monkeypatch, tmp_pat
     monkeypatch.setattr("os.posix_fallocate", full)
     assert torch.equal(mapped_copy(torch.ones(40, 20)), torch.ones(40, 20))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_that_maps_nothing_leaves_it_in_memory(monkeypatch, tmp_path) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("unable to mmap 3200 bytes from file: No such device (19)")
+
+    monkeypatch.setattr("torch.UntypedStorage.from_file", refused)
+    assert torch.equal(mapped_copy(torch.ones(40, 20)), torch.ones(40, 20))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ramfs", "ext4"])
+def test_where_files_are_memory_nothing_is_put_into_them(monkeypatch, tmp_path, kind) -> None:
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 21 0:19 / /dev rw - tmpfs udev rw\n"
+        f"30 21 {os.major(device)}:{os.minor(device)} / /tmp rw,noatime shared:1 - {kind} none rw\n"
+    )
+    monkeypatch.setattr(mapped, "_MOUNTS", mounts)
+    assert IS_MEMORY(str(tmp_path)) is (kind != "ext4")
+    monkeypatch.setattr(mapped, "_is_memory", IS_MEMORY)
+    assert is_mapped(mapped_copy(torch.zeros(40, 20))) is (kind == "ext4")
+
+
+def test_there_is_no_room_for_a_file_larger_than_this_process_may_write(monkeypatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (4000, 4000))
+    assert not mapped.has_room(5000)
+    assert mapped.has_room(5000, largest=3000)
+
+
+def test_what_a_graph_keeps_is_not_copied_where_it_gets_no_file(monkeypatch) -> None:
+    """In memory what goes into several maps is one tensor, and would be as many."""
+    x = torch.randn(40, 20, requires_grad=True)
+    assert kept_in_file(x).data_ptr() != x.data_ptr()
+    elsewhere = torch.empty(40, 20, device="meta")
+    assert kept_in_file(elsewhere).untyped_storage()._cdata == elsewhere.untyped_storage()._cdata
+    monkeypatch.setattr(mapped, "RESERVE", 1 << 62)
+    with graph_in_files(0):
+        answers = [x.sin(), x.cos()]
+    kept = [answer.grad_fn._saved_self for answer in answers]  # type: ignore[union-attr]
+    assert {each.data_ptr() for each in kept} == {x.data_ptr()}
 
 
 def test_a_model_is_copied_with_its_ties_and_given_memory_of_its_own() -> None:
