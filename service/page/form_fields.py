@@ -12,6 +12,8 @@ from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.settled import criterion_of
 
 MOST_STEPS = 12
+MOST_SHARE = 95
+"""Percent, where the slider ends (static/new/limits.js)."""
 OF_PARTS = (TargetKind.PARAMETERS, TargetKind.FLOPS, TargetKind.LATENCY)
 """Targets that do not say by themselves what is cut."""
 PARTS: dict[str, tuple[Part, ...]] = {
