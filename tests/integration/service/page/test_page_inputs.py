@@ -181,6 +181,14 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(stock: Stock, job_bod
     assert "dataset_config=en" in other
 
 
+@pytest.mark.parametrize("field", ["model_upload", "dataset_upload"])
+def test_an_address_continues_an_upload_and_nothing_else(client: TestClient, stock: Stock, field: str) -> None:
+    own = {"model_upload": stock.model_id, "dataset_upload": stock.dataset_id}[field]
+    assert look(client, f"/new?{field}={own}").all("fieldset", data_upload=own)
+    for other in (f"../jobs/job_{'a' * 26}", f"{own}/files", "..", f"job_{'a' * 26}"):
+        assert client.get("/new", params={field: other}).status_code == 422, other
+
+
 def test_strangers_names_are_words_on_every_page(
     client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
 ) -> None:
