@@ -156,7 +156,9 @@ def test_the_slider_goes_as_far_as_a_job_would(client: TestClient, stock: Stock,
     assert client.get("/new/reach", params={"model": f"mdl_{'a' * 26}"}).status_code == 404
 
 
-def test_a_request_comes_back_as_the_form_that_asks_for_it(stock: Stock, job_body: dict[str, Any]) -> None:
+def test_a_request_comes_back_as_the_form_that_asks_for_it(
+    client: TestClient, stock: Stock, job_body: dict[str, Any]
+) -> None:
     asked = {
         **job_body,
         "dataset": {
@@ -175,6 +177,10 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(stock: Stock, job_bod
         "epochs": "3", "criterion": "fisher", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
     }  # fmt: skip
     assert query.keys() <= set(Filled.model_fields)
+    # A slider of whole percents would round it.
+    for share, step in (("50", "1"), ("12.5", "any")):
+        [slider] = look(client, f"/new?share={share}").all("input", id="share")
+        assert (slider["value"], slider["step"]) == (share, step)
     hub = {"type": "hf", "id": "owner/name", "revision": "0" * 40}
     other = like(JobRequest.model_validate({**job_body, "model": hub, "dataset": hub | {"config": "en"}}))
     assert "model_from=hf&model_hub=owner%2Fname" in other
