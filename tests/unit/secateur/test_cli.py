@@ -283,7 +283,12 @@ def test_a_page_opens_in_what_a_desktop_has_and_not_in_the_terminal(
     browser: webbrowser.BaseBrowser, opened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses: list[str] = []
-    monkeypatch.setattr(type(browser), "open", lambda _, url: addresses.append(url) is None)
+
+    def remember(_: object, url: str) -> bool:
+        addresses.append(url)
+        return True
+
+    monkeypatch.setattr(type(browser), "open", remember)
     monkeypatch.setattr(webbrowser, "get", lambda: browser)
     assert overview.opens("http://127.0.0.1:8000/") is opened
     assert addresses == ["http://127.0.0.1:8000/"] * opened
