@@ -96,6 +96,19 @@ def test_lineage_is_what_came_from_which(
     lineage = look(client, f"/lineage/{second}")
     assert [link["href"] for link in lineage.all("a", aria_current="true")] == [f"/jobs/{second}"]
     assert {f"/models/{stock.model_id}", f"/jobs/{first}"} <= set(lineage.addresses())
+    # What is left out is said.
+    more = "More jobs started from its steps than are shown here."
+    assert more not in lineage.text
+    third = finished(client, services, job_body, name="third cut")
+    with services.database.write() as session:
+        session.execute(update(Job).where(Job.id == third).values(model_id=first, request=request))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("service.page.inputs.lineage.MOST_JOBS", 1)
+        narrow = look(client, f"/lineage/{first}")
+    links = [address for address in narrow.addresses() if address.startswith("/jobs/")]
+    assert links == [f"/jobs/{first}", f"/jobs/{first}", f"/jobs/{third}"]
+    assert more in narrow.text
+    client.delete(f"/v1/jobs/{third}")
     client.delete(f"/v1/jobs/{first}")
     assert f"a step of {first} , which was deleted" in look(client, f"/lineage/{second}").text
     assert look(client, f"/new?model_from=step&model_step={second}/2").all("option", value=f"{second}/2", selected="")
