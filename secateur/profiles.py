@@ -21,8 +21,13 @@ class Profile:
 
 
 def file() -> Path:
-    """`$XDG_CONFIG_HOME/secateur/profiles.json`, by default below `~/.config`."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "secateur" / "profiles.json"
+    """`$XDG_CONFIG_HOME/secateur/profiles.json`, by default below `~/.config`. InvalidRequest for a user without a home."""
+    try:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:
+        detail = "This user has no home folder to keep profiles in: set HOME or XDG_CONFIG_HOME."
+        raise InvalidRequest(detail, code="usage") from None
+    return base / "secateur" / "profiles.json"
 
 
 def all_profiles() -> dict[str, Profile]:
@@ -39,15 +44,23 @@ def all_profiles() -> dict[str, Profile]:
 
 def chosen(name: str | None) -> Profile | None:
     """The one of this name, else of SECATEUR_PROFILE, else `default` if there is one. InvalidRequest for an unknown one."""
-    asked = name or os.environ.get(NAME)
-    known = all_profiles()
+    asked = name or os.environ.get(NAME) or None
     if asked is None:
-        return known.get(DEFAULT)
+        return all_profiles().get(DEFAULT) if _readable() else None
+    known = all_profiles()
     if asked not in known:
         there = f"there are {', '.join(sorted(known))}" if known else "there are none yet"
         detail = f"There is no profile {asked!r}; {there}. Make it: secateur login --url URL --profile {asked}"
         raise InvalidRequest(detail, code="usage")
     return known[asked]
+
+
+def _readable() -> bool:
+    """Whether there is a file that this user may read: nobody who named no profile needs one, or a home."""
+    try:
+        return os.access(file(), os.R_OK)
+    except InvalidRequest:
+        return False
 
 
 def store(name: str, profile: Profile) -> None:

@@ -167,8 +167,12 @@ def _nothing(steps: Sequence[StepMetrics], result: JobResult | None, request: Jo
     best = max(tried, key=lambda step: step.validation.rank).validation.headline
     assert best is not None
     lost = abs(100 * (best.value - before.value))
-    cost = f"{lost:.1f} points {'lower' if before.higher_is_better else 'higher'}"
-    which = "the cut that was confirmed" if len(tried) == 1 else f"each of {len(tried)} cuts"
+    # With as many digits as tell it from the bound.
+    written = f"{lost:.1f}" if round(lost, 1) > 100 * bound else f"{lost:.2f}"
+    cost = f"{written} points {'lower' if before.higher_is_better else 'higher'}"
+    # `stop` ends a job at the first step beyond it; a target with a bound is confirmed at one cut after the other.
+    one = "the cut that was confirmed" if request.stop is None else "the first step"
+    which = one if len(tried) == 1 else f"each of {len(tried)} cuts"
     least = "" if len(tried) == 1 else "at least "
     return (
         f"Nothing was removed: {before.name} on validation was {least}{cost} after {which}, and at most {points(bound)} may be "

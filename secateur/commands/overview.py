@@ -114,15 +114,17 @@ def open_page(
     if identifier is not None:
         found = session.whole_id(identifier, "job", "swp")
         url += f"{_PAGES[kind_of(found)]}/{found}"
-    opened = not only_print and not session.as_json and sys.stdout.isatty() and _opens(url)
+    opened = not only_print and not session.as_json and sys.stdout.isatty() and opens(url)
     session.note("Opened in your browser:" if opened else "The page:")
     session.give({"url": url}, url)
 
 
-def _opens(url: str) -> bool:
+def opens(url: str) -> bool:
+    """Open it in a browser with a window of its own; False where there is none."""
     # A text browser would take the terminal over.
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
         return False
-    return not isinstance(browser, webbrowser.GenericBrowser) and browser.open(url)
+    # Of GenericBrowser itself, which waits for what it starts; xdg-open, which most desktops have, is of a class below it.
+    return type(browser) is not webbrowser.GenericBrowser and browser.open(url)

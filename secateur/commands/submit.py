@@ -12,6 +12,7 @@ from secateur.commands.shared.session import Session, served
 from secateur.commands.upload import uploaded
 from secateur.commands.wait import wait_for
 from secateur.specs.job_request import DraftRequest, draft_request, labels_of
+from secateur.specs.other_preset import without_preset
 from secateur.specs.overrides import overridden
 from secateur.specs.validation import validated
 from secateur.terminal.details import estimate_page
@@ -77,9 +78,11 @@ def rerun(
     For example: `secateur rerun job_3vq7 --set finetune.learning_rate=1e-4 --wait`
     """
     before = session.client.job(session.whole_id(identifier, "job")).view.request
-    body = before.model_dump(mode="json", exclude_none=False)
     given = {field: value for field, value in (("name", name), ("priority", priority)) if value is not None}
-    body = overridden(body | given, settings or ())
+    body = overridden(before.model_dump(mode="json") | given, settings or ())
+    pruning = body["pruning"]
+    if isinstance(pruning, dict) and pruning.get("preset", before.pruning.preset) != before.pruning.preset:
+        body = overridden(without_preset(before) | given, settings or ())
     validated(JobRequest, body, None)
     _submit(session, body, idempotency_key, wait, timeout)
 

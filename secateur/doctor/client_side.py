@@ -66,7 +66,7 @@ def _findings(client: httpx.Client, address: str) -> list[Finding]:
     theirs, ours = str(about.get("version")), version("secateur")
     findings = [ok("server", f"Secateur {theirs} at {address}")]
     if theirs.split(".")[:2] != ours.split(".")[:2]:
-        remedy = f"Install the client in the server's version: pip install 'secateur=={theirs}'."
+        remedy = f"Install the client in the server's version: pip install . in a checkout of {theirs}."
         findings = [warning("server", f"Secateur {theirs} at {address}, but this client is {ours}", remedy)]
     return [*findings, *_health(client), *_clock(answer), *_key(client)]
 

@@ -10,8 +10,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from api_schemas.api.checkup import Finding, ok, warning, wrong
+from secateur.local_server.installed import how_to_install
 
 OURS = "secateur"
+_HALVES = ("server", "worker")
 NAMED = 4
 """So many libraries are named in one line."""
 
@@ -51,7 +53,9 @@ def _judged(extra: str | None, asked: list[Requirement]) -> list[Finding]:
     there = [(requirement, _installed(requirement.name)) for requirement in asked]
     missing = [requirement.name for requirement, found in there if found is None]
     if extra is not None and 2 * len(missing) >= len(asked):
-        return [ok(check, f"not installed ({install} adds it)")]
+        # Of these the libraries alone do nothing: their code is another distribution.
+        advice = how_to_install(extra) if extra in _HALVES else f"{install} adds it"
+        return [ok(check, f"not installed ({advice.rstrip('.')})")]
     findings = [
         (warning if found in _newer(requirement) else wrong)(
             check, f"{requirement.name} {found}, but {requirement.specifier} is required", f"{install} fixes this."

@@ -1,17 +1,20 @@
 """The fields of the form of a new job, as its address carries them; and the address that fills in what a job asked for."""
 
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from api_schemas.enums import Head, Layout, Part, TargetKind
+from api_schemas.ids import DatasetId, ModelId
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, ModelReference, StepModel, UploadedModel
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning.settled import criterion_of
 
 MOST_STEPS = 12
+MOST_SHARE = 95
+"""Percent, where the slider ends (static/new/limits.js)."""
 OF_PARTS = (TargetKind.PARAMETERS, TargetKind.FLOPS, TargetKind.LATENCY)
 """Targets that do not say by themselves what is cut."""
 PARTS: dict[str, tuple[Part, ...]] = {
@@ -64,8 +67,9 @@ class Filled(BaseModel):
     splits_test: str = ""
     name: str = ""
     labels: str = ""
-    model_upload: str = Field("", max_length=64)
-    dataset_upload: str = Field("", max_length=64)
+    # The page calls addresses with these in them, with the rights of the session: nothing but an identifier may come through.
+    model_upload: ModelId | Literal[""] = ""
+    dataset_upload: DatasetId | Literal[""] = ""
 
 
 def like(request: JobRequest) -> str:

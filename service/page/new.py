@@ -25,7 +25,7 @@ from service.core import resources
 from service.core.jobs import jobs
 from service.core.uploads import uploads
 from service.dependencies import ToReadUploads
-from service.page.form_fields import MOST_STEPS, OF_PARTS, Filled
+from service.page.form_fields import MOST_SHARE, MOST_STEPS, OF_PARTS, Filled
 from service.page.form_fields import like as like
 from service.page.rendering import answer
 from service.routes import datasets, models
@@ -70,6 +70,7 @@ def new_page(services: ToReadUploads, request: Request, filled: Annotated[Filled
         columns=COLUMNS,
         splits=tuple(Split),
         most_steps=MOST_STEPS,
+        most_share=MOST_SHARE,
     )
 
 

@@ -8,13 +8,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api_schemas.enums import Granularity, Layout, TargetKind
 from api_schemas.errors import ErrorCode, SecateurError
-from api_schemas.spec.inputs import ModelReference
+from api_schemas.spec.inputs import ModelReference, UploadedModel
 from api_schemas.spec.pruning import Pruning
 from checkpoints.planning import feasibility
 from service.access.turns import FairRoute
 from service.core.jobs import model_source
 from service.dependencies import ToReadUploads
 from service.page.form_fields import OF_PARTS, PARTS
+from service.page.inputs.used_by import may_see_jobs
 
 LONGEST = 5
 """Digits of a step's number."""
@@ -51,6 +52,9 @@ def reach(services: ToReadUploads, asked: Annotated[Asked, Query()]) -> Reach:
     try:
         reference, pruning = _MODEL.validate_python(_reference(asked)), Pruning.model_validate(_pruning(asked))
     except ValidationError:
+        return Reach()
+    # Steps and buckets are looked into as by an estimate, which a key for uploads alone cannot ask for.
+    if not isinstance(reference, UploadedModel) and not may_see_jobs(services):
         return Reach()
     known = model_source.find(services, reference).known
     if known is None:

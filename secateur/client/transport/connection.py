@@ -172,7 +172,7 @@ def parsed(kind: type[M], response: httpx.Response) -> M:
         detail = (
             f"{response.request.url} did not answer as a Secateur service of this version does "
             f"({where or 'body'}: {first['msg']}). "
-            "Check the URL, or upgrade: pip install -U secateur."
+            "Check the URL, or install the client of the service's version: pip install . in a checkout of it."
         )
         raise errors.UnexpectedAnswer(detail, code="unexpected_answer", status=response.status_code) from error
 

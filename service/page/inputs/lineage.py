@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count
 
 from fastapi import APIRouter, Request, Response
 
@@ -21,7 +20,7 @@ from service.services import Services
 from store.jobs.job_lists import JobFilter
 
 MOST_JOBS = 100
-"""In one tree: each costs two queries."""
+"""Below the first ones of a page: each costs two queries."""
 _GONE = (ErrorCode.NOT_FOUND, ErrorCode.DELETED)
 
 router = APIRouter(route_class=FairRoute)
@@ -33,6 +32,8 @@ class Tree:
 
     job: JobResource
     children: "tuple[Tree, ...]"
+    more: bool = False
+    """Whether there are others that go on from its steps."""
 
     @property
     def from_step(self) -> int | None:
@@ -47,14 +48,19 @@ class Tree:
 
 
 def trees(services: Services, found: Iterable[JobResource]) -> tuple[Tree, ...]:
-    """Of these jobs, whose steps may have been gone on from. Past `MOST_JOBS` nobody is looked for."""
-    shown = count()
+    """Of these jobs, whose steps may have been gone on from: the newest `NEWEST` of each, and `MOST_JOBS` in all."""
+    left = MOST_JOBS
 
     def tree(job: JobResource) -> Tree:
-        if next(shown) >= MOST_JOBS or len(job.metrics) < 2:
+        nonlocal left
+        if len(job.metrics) < 2:
             return Tree(job, ())
         # A step is an original of what goes on from it, and is found under the job that made it.
-        return Tree(job, tuple(map(tree, jobs.page(services, None, NEWEST, JobFilter(model_id=job.id)).items)))
+        page = jobs.page(services, None, max(1, min(NEWEST, left)), JobFilter(model_id=job.id))
+        shown = page.items[:left]
+        left -= len(shown)
+        more = page.next_cursor is not None or len(shown) < len(page.items)
+        return Tree(job, tuple(map(tree, shown)), more)
 
     return tuple(map(tree, found))
 

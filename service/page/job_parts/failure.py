@@ -9,6 +9,7 @@ from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.api.resources import JobError, JobResource
 from api_schemas.errors import ErrorCode
 from service.page import new
+from service.page.form_fields import MOST_SHARE
 
 MAXIMUM = "maximum "
 """How the error of a target out of reach begins its number (checkpoints/planning/feasibility.py)."""
@@ -16,7 +17,7 @@ MAXIMUM = "maximum "
 
 @dataclass(frozen=True)
 class Retry:
-    """A link to the form: `Try again with 83.2%`."""
+    """A link to the form: `Try again with 83%`."""
 
     words: str
     address: str
@@ -55,12 +56,16 @@ def _retry(job: JobResource, error: JobError) -> Retry | None:
 Proposal = tuple[str, dict[str, str]]
 
 
-def _reachable(_: JobResource, error: JobError) -> Proposal | None:
+def _reachable(job: JobResource, error: JobError) -> Proposal | None:
+    target = job.request.pruning.target
+    # Of a target for each part the form has the first alone, and of a bound on the drop no share.
+    if target.max_drop is not None or len(target.goals) != 1:
+        return None
     for item in error.errors:
-        if item.pointer.startswith("/pruning/target/") and item.detail.startswith(MAXIMUM):
-            # Down to a tenth of a percent: rounded up it would be out of reach again.
-            share = floor(1000 * float(item.detail.removeprefix(MAXIMUM))) / 10
-            return (f"Try again with {share:g}%", {"share": f"{share:g}"}) if share > 0 else None
+        if item.pointer == f"/pruning/target/{target.kind}" and item.detail.startswith(MAXIMUM):
+            # Whole percents, which is all that the form's slider takes, and never more than can be reached.
+            share = min(MOST_SHARE, floor(100 * float(item.detail.removeprefix(MAXIMUM))))
+            return (f"Try again with {share}%", {"share": str(share)}) if share > 0 else None
     return None
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from api_schemas.api.checkup import FINDINGS, Finding, Verdict, examine, ok
 from api_schemas.api.resources import DeclaredFile
 from api_schemas.enums import KeyScope
 from secateur.cli import app
-from secateur.doctor import client_side, server_side
+from secateur.doctor import client_side, installation, server_side
 from store.access import api_keys
 from store.checkup import broker
 from store.checkup.__main__ import findings as store_findings
@@ -100,6 +101,19 @@ def distribution(folder: Path, name: str, version: str) -> None:
 
 
 # The installation itself
+
+
+def test_what_is_advised_for_an_extra_brings_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secateur is on no index, and the server's libraries alone start nothing."""
+
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(installation, "version", nothing)
+    said = {finding.check: finding.found for finding in installation.packages()}
+    for extra in ("server", "worker"):
+        assert f"pip install '.[{extra}]' ./server" in said[f"libraries: {extra}"]
+    assert said["libraries: export"] == "not installed (pip install 'secateur[export]' adds it)"
 
 
 def test_transformers_that_are_too_old(tmp_path: Path) -> None:

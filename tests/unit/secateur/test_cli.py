@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from api_schemas.enums import ExportFormat
 from api_schemas.spec.job import EngineSpec
 from secateur import prune
 from secateur.cli import app
+from secateur.commands import overview
 from secateur.errors import InvalidRequest
 from secateur.local_server import up
 from secateur.terminal.metrics import count
@@ -271,3 +273,22 @@ def test_up_refuses_a_port_in_use_and_a_data_folder_in_use(tmp_path: Path, capsy
 )
 def test_counts_are_short(number: float, text: str) -> None:
     assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("browser", "opened"),
+    [(webbrowser.BackgroundBrowser("xdg-open"), True), (webbrowser.GenericBrowser("lynx"), False)],
+)
+def test_a_page_opens_in_what_a_desktop_has_and_not_in_the_terminal(
+    browser: webbrowser.BaseBrowser, opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses: list[str] = []
+
+    def remember(_: object, url: str) -> bool:
+        addresses.append(url)
+        return True
+
+    monkeypatch.setattr(type(browser), "open", remember)
+    monkeypatch.setattr(webbrowser, "get", lambda: browser)
+    assert overview.opens("http://127.0.0.1:8000/") is opened
+    assert addresses == ["http://127.0.0.1:8000/"] * opened

@@ -59,3 +59,18 @@ def test_the_file_is_the_users_alone_and_says_what_is_wrong_with_it(known: Path)
     known.write_text("[1]")
     with pytest.raises(InvalidRequest, match="cannot be read"):
         signed_in(None, None)
+
+
+def test_who_has_no_place_for_profiles_needs_none(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    # A file where a folder should be, as good as one of somebody else: root may read everything.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(known))
+    assert signed_in("http://elsewhere.example", None) == ("http://elsewhere.example", None)
+    assert signed_in(None, None) == (None, None)
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert signed_in(None, None) == (None, None)
+    with pytest.raises(InvalidRequest, match="set HOME or XDG_CONFIG_HOME"):
+        signed_in(None, None, "work")

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from api_schemas.enums import Criterion
 from api_schemas.spec.job import EngineSpec, JobRequest
 from secateur.commands.shared.pruning_options import PruningOptions, options_of
 from secateur.errors import InvalidRequest
 from secateur.specs.job_request import Options, draft_request, labels_of
+from secateur.specs.other_preset import without_preset
 from secateur.specs.overrides import overridden, read_value
 from secateur.specs.references import placeholder, reference
 from secateur.specs.spec_file import read_spec
@@ -215,3 +217,23 @@ def test_labels() -> None:
 def test_texts_that_are_no_yaml_say_so() -> None:
     with pytest.raises(yaml.YAMLError):
         read_yaml("a: [")
+
+
+@pytest.mark.parametrize(("old", "new"), [("best", "paper"), ("paper", "best")])
+def test_another_preset_fills_what_the_first_one_did(old: str, new: str) -> None:
+    def request(preset: str, **more: Any) -> JobRequest:
+        pruning = {"preset": preset, "target": HALF, "exclude_layers": [1], "schedule": {"steps": 3}}
+        return JobRequest.model_validate(
+            {"model": MODEL, "dataset": DATA, "pruning": pruning | more, "finetune": {"epochs": 7}}
+        )
+
+    stored = request(old)
+    if old == "best":
+        # As a service keeps it: what was left to the model is settled.
+        settled = stored.pruning.model_copy(update={"criterion": Criterion.FISHER_GATE, "align": 8})
+        stored = JobRequest.model_validate_json(stored.model_copy(update={"pruning": settled}).model_dump_json())
+    changed = overridden(without_preset(stored), [f"pruning.preset={new}"])
+    assert JobRequest.model_validate(changed) == request(new)
+    own = request(old, min_channels=2, basis="native" if old == "best" else "principal")
+    kept = overridden(without_preset(own), [f"pruning.preset={new}"])["pruning"]
+    assert (kept["min_channels"], kept["basis"]) == (2, own.pruning.basis.value)

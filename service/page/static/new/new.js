@@ -60,6 +60,8 @@ function refused(items, message) {
   document.querySelector("#estimate .told").textContent = "No estimate: this job would be refused. See the errors in the form.";
 }
 
+// The address may carry a share between two whole percents, which stays until the slider is moved.
+document.getElementById("share").addEventListener("input", ({ target }) => (target.step = 1));
 form.addEventListener("input", changed);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -89,7 +89,7 @@ async function begin(source, read, changed) {
     say(source, ["Ready and selected above.", ...odd].join(" "), false);
   } catch (error) {
     if (error.name === "AbortError") {
-      if (source.dataset.upload) await call("DELETE", `/v1/${kind}s/${source.dataset.upload}`).catch(() => null);
+      if (source.dataset.upload) await discard(kind, source.dataset.upload).catch(() => null);
       source.dataset.upload = "";
       panel.hidden = true;
       say(source, "Upload cancelled; nothing was kept.", false);
@@ -135,6 +135,12 @@ async function checked(kind, id, held) {
   }
   if (found.error) throw new Refused(found.error, 422);
   return found;
+}
+
+// Nothing but what is not whole yet: the address may name something else than what was being sent.
+async function discard(kind, id) {
+  const { state } = await call("GET", `/v1/${kind}s/${id}`);
+  if (state === "open" || state === "checking") await call("DELETE", `/v1/${kind}s/${id}`);
 }
 
 // The upload that the address names, where it is of the same files; otherwise a new one.

@@ -96,6 +96,19 @@ def test_lineage_is_what_came_from_which(
     lineage = look(client, f"/lineage/{second}")
     assert [link["href"] for link in lineage.all("a", aria_current="true")] == [f"/jobs/{second}"]
     assert {f"/models/{stock.model_id}", f"/jobs/{first}"} <= set(lineage.addresses())
+    # What is left out is said.
+    more = "More jobs started from its steps than are shown here."
+    assert more not in lineage.text
+    third = finished(client, services, job_body, name="third cut")
+    with services.database.write() as session:
+        session.execute(update(Job).where(Job.id == third).values(model_id=first, request=request))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("service.page.inputs.lineage.MOST_JOBS", 1)
+        narrow = look(client, f"/lineage/{first}")
+    links = [address for address in narrow.addresses() if address.startswith("/jobs/")]
+    assert links == [f"/jobs/{first}", f"/jobs/{first}", f"/jobs/{third}"]
+    assert more in narrow.text
+    client.delete(f"/v1/jobs/{third}")
     client.delete(f"/v1/jobs/{first}")
     assert f"a step of {first} , which was deleted" in look(client, f"/lineage/{second}").text
     assert look(client, f"/new?model_from=step&model_step={second}/2").all("option", value=f"{second}/2", selected="")
@@ -156,7 +169,9 @@ def test_the_slider_goes_as_far_as_a_job_would(client: TestClient, stock: Stock,
     assert client.get("/new/reach", params={"model": f"mdl_{'a' * 26}"}).status_code == 404
 
 
-def test_a_request_comes_back_as_the_form_that_asks_for_it(stock: Stock, job_body: dict[str, Any]) -> None:
+def test_a_request_comes_back_as_the_form_that_asks_for_it(
+    client: TestClient, stock: Stock, job_body: dict[str, Any]
+) -> None:
     asked = {
         **job_body,
         "dataset": {
@@ -175,10 +190,22 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(stock: Stock, job_bod
         "epochs": "3", "criterion": "fisher", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
     }  # fmt: skip
     assert query.keys() <= set(Filled.model_fields)
+    # A slider of whole percents would round it.
+    for share, step in (("50", "1"), ("12.5", "any")):
+        [slider] = look(client, f"/new?share={share}").all("input", id="share")
+        assert (slider["value"], slider["step"]) == (share, step)
     hub = {"type": "hf", "id": "owner/name", "revision": "0" * 40}
     other = like(JobRequest.model_validate({**job_body, "model": hub, "dataset": hub | {"config": "en"}}))
     assert "model_from=hf&model_hub=owner%2Fname" in other
     assert "dataset_config=en" in other
+
+
+@pytest.mark.parametrize("field", ["model_upload", "dataset_upload"])
+def test_an_address_continues_an_upload_and_nothing_else(client: TestClient, stock: Stock, field: str) -> None:
+    own = {"model_upload": stock.model_id, "dataset_upload": stock.dataset_id}[field]
+    assert look(client, f"/new?{field}={own}").all("fieldset", data_upload=own)
+    for other in (f"../jobs/job_{'a' * 26}", f"{own}/files", "..", f"job_{'a' * 26}"):
+        assert client.get("/new", params={field: other}).status_code == 422, other
 
 
 def test_strangers_names_are_words_on_every_page(

@@ -329,6 +329,14 @@ def test_two_to_four_jobs_are_compared(client: TestClient, services: Services, j
     assert list(curves) == [f"same …{job[-6:]}" for job in (first, second)]
     assert list(curves.values()) == [[step.validation.accuracy for step in map(measured_step, range(3))]] * 2
     assert drawn(answer.text, "speed-8")
+    # A job without a step has no curve, and none of the colours.
+    empty = client.post("/v1/jobs", json=job_body).json()["id"]
+    page = look(client, f"/compare?job={empty}&job={first}&job={second}")
+    assert [each["class"] for each in page.all("svg") if "swatch" in each.get("class", "")] == [
+        "swatch s0",
+        "swatch s1",
+    ]
+    client.post(f"/v1/jobs/{empty}/cancel")
     alone = look(client, f"/compare?job={first}")
     assert "Select 2 to 4 jobs" in alone.text
     assert [box["value"] for box in alone.all("input", name="job", checked="")] == [first]

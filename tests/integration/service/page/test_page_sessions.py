@@ -19,7 +19,7 @@ from store.access import api_keys, sessions
 from store.database.tables import ApiKey, BrowserSession, Job
 from store.jobs.workers.live_workers import Announcement, announce
 from store.settings import Settings
-from tests.integration.service.conftest import problem
+from tests.integration.service.conftest import Stock, problem
 from tests.support.local import local_client
 from tests.support.pages import BROWSER, Page
 
@@ -144,6 +144,20 @@ def test_a_session_does_what_its_key_does(browser: TestClient, services: Service
         ("cancel_job", key_id),
         ("create_job", key_id),
     ]
+
+
+def test_a_key_for_uploads_learns_nothing_of_jobs_from_the_slider(
+    client: TestClient, services: Services, key: str, stock: Stock
+) -> None:
+    def reach(token: str, **query: str) -> tuple[int, object]:
+        found = client.get("/new/reach", params=query, headers={"Authorization": f"Bearer {token}"})
+        return found.status_code, found.json().get("most")
+
+    uploads_alone = make_key(services, "default", KeyScope.MODELS_WRITE)
+    step = {"model_from": "step", "model_step": f"job_{'a' * 26}/1"}
+    assert (reach(uploads_alone, **step), reach(key, **step)) == ((200, None), (404, None))
+    assert reach(uploads_alone, model=stock.model_id) == reach(key, model=stock.model_id)
+    assert reach(key, model=stock.model_id)[1] is not None
 
 
 CHANGES: dict[str, tuple[dict[str, str], bool]] = {

@@ -142,9 +142,13 @@ def test_a_failed_job_opens_on_its_error(client: TestClient, services: Services,
         pointer="/pruning/target/attention_sparsity", code="sparsity_out_of_reach", detail="maximum 0.8329"
     )
     page = failed(ErrorCode.SPARSITY_OUT_OF_REACH, item)
-    assert "Try again with 83.2%" in page.text
+    assert "Try again with 83%" in page.text
     assert "pruning.target.attention_sparsity : maximum 0.8329" in page.text
-    assert proposed(page)["share"] == "83.2"
+    assert proposed(page)["share"] == "83"
+    # The form has one target: of two, another field than the one at fault would be filled in.
+    both = {"pruning": {"target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}}}
+    of_feed_forward = item.model_copy(update={"pointer": "/pruning/target/ffn_sparsity"})
+    assert not failed(ErrorCode.SPARSITY_OUT_OF_REACH, of_feed_forward, **both).all("a", id="retry")
     smallest = item.model_copy(update={"detail": "smallest cut 0.04"})
     assert not failed(ErrorCode.SPARSITY_OUT_OF_REACH, smallest).all("a", id="retry")
     assert proposed(failed(ErrorCode.MAX_RUNTIME, finetune={"epochs": 9}))["epochs"] == "4"
