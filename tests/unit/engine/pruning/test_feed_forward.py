@@ -319,7 +319,7 @@ def test_what_is_out_of_reach_says_what_goes_further():
     assert max_share(SHAPE, DENSE, both) > 0.6
     with pytest.raises(SecateurError, match="min_neurons=48"):
         check_feasible(SHAPE, DENSE, pruning({"ffn_sparsity": 0.5}, min_neurons=48))
-    with pytest.raises(SecateurError, match="feed-forward block of width 63 .* align"):
+    with pytest.raises(SecateurError, match=r"feed-forward block of width 63 .* align"):
         check_feasible(
             SHAPE.model_copy(),
             DENSE.model_copy(update={"feed_forward": (63,) * 3}),
