@@ -28,4 +28,4 @@ def test_a_job_whose_engine_and_worker_are_killed_ends_as_if_nothing_had_been(dr
     assert (outcome.lost, outcome.duplicated, outcome.differing) == ([], [], [])
     assert job["attempts"] >= 3, "neither kill cost an attempt"
     assert job["ran_seconds"] > 1
-    assert "goes on" in log.text, "the second attempt did not use the saved recovery"
+    assert "continues after epoch" in log.text, "the second attempt did not use the saved recovery"

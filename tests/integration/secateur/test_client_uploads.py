@@ -156,7 +156,7 @@ def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:
         client.upload_model(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(errors.InvalidRequest, match=r"but pytorch_model\.bin, a pickle.*secateur convert FOLDER"):
+    with pytest.raises(errors.InvalidRequest, match=r"only pytorch_model\.bin, a pickle.*secateur convert FOLDER"):
         client.upload_model(tmp_path)
     with pytest.raises(errors.InvalidRequest, match="int is no model"):
         client.upload_model(3)

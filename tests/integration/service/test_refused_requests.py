@@ -130,7 +130,7 @@ def test_declared_names_are_pointed_at_where_they_stand(client: TestClient) -> N
     for files, code, pointer, words in (
         ([*needed, *({"name": name, **good} for name in ("a", "a/b"))], "file_unexpected", "/files/2/name", "folder"),
         ([*needed, {"name": "a/" * 8 + "b", **good}], "file_name_refused", "/files/2/name", ""),
-        ([*needed, needed[0]], "file_unexpected", "/files/2/name", "twice"),
+        ([*needed, needed[0]], "file_unexpected", "/files/2/name", "more than once"),
         ([{"name": "model.bin", **good}, needed[0]], "file_type_refused", "/files/0/name", "safetensors"),
         ([{"name": "aux.json", **good}, *needed], "file_name_refused", "/files/0/name", "Windows"),
         (needed[1:], "file_missing", "/files", "config.json"),

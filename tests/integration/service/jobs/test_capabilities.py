@@ -51,7 +51,7 @@ def test_a_job_that_no_worker_can_hold_says_why_until_one_comes(
     listed = {job["id"]: job["waiting_reason"] for job in client.get("/v1/jobs").json()["items"]}
     assert listed.pop(submitted["id"]) == reason
     assert list(listed.values()) == [None]
-    assert f"It waits: {reason}." in client.get(f"/jobs/{submitted['id']}").text
+    assert f"Waiting: {reason}." in client.get(f"/jobs/{submitted['id']}").text
     assert reason in client.get("/").text
     tag = client.get(address).headers["etag"]
     announce(services, GPU)
@@ -128,14 +128,14 @@ def test_a_job_that_makes_way_says_so_until_it_goes_on(
         assert preemption.arrange(session, Rules(False, 1)) == [(low["id"], high["id"])]
     job = client.get(address).json()
     assert (job["preempt_requested"], job["preemptions"], job["waiting_reason"]) == (True, 0, None)
-    assert "It hands its worker to a job of higher priority" in client.get(f"/jobs/{low['id']}").text
-    assert "hands back soon" in client.get("/").text
+    assert "Yields its worker to a job of higher priority" in client.get(f"/jobs/{low['id']}").text
+    assert "yielding its worker" in client.get("/").text
     with services.database.write() as session:
         transitions.release(session, lease, preempted=True)
     job = client.get(address).json()
     assert (job["preempt_requested"], job["preemptions"]) == (False, 1)
     assert job["waiting_reason"] == preemption.REASON
-    assert f"It waits: {preemption.REASON}." in client.get(f"/jobs/{low['id']}").text
+    assert f"Waiting: {preemption.REASON}." in client.get(f"/jobs/{low['id']}").text
     client.post(f"/v1/jobs/{high['id']}/cancel")
     with services.database.write() as session:
         transitions.claim(session, CPU.id, 60, 3)

@@ -227,7 +227,7 @@ def test_a_graph_that_cannot_be_made_is_said_so(tmp_path):
     loaded = smaller(LAYOUTS["stock"])
     # A path that depends on the values is no graph.
     loaded.model.classifier.dense.forward = lambda states: states if states.sum() > 0 else -states
-    with pytest.raises(SecateurError, match=r"^The ONNX graph cannot be made: ") as raised:
+    with pytest.raises(SecateurError, match=r"^The ONNX graph cannot be created: ") as raised:
         exported(tmp_path, loaded, split_of(9, small_model().model), [ExportFormat.ONNX])
     assert "data-dependent" in raised.value.detail
     assert raised.value.detail.isprintable()

@@ -191,7 +191,7 @@ def test_the_first_step_within_the_bound_is_the_result(
 def test_a_result_above_the_original_says_so() -> None:
     result = confirmed(steps(0.9, 0.95), 0.01, last=True)
     assert result is not None
-    assert "5.00 points above the original's 90.00%; 1 point may be lost" in result.detail
+    assert "5.00 points above the original's 90.00%; the allowed drop is 1 point" in result.detail
 
 
 def test_a_bound_on_what_cannot_be_measured_is_refused() -> None:
