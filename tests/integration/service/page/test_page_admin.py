@@ -201,6 +201,14 @@ def test_a_failing_webhook_says_since_when(browser: TestClient, services: Servic
     assert "Disabled by the server: The receiver answered 410." in look(browser, f"/webhooks/{made}").text
 
 
+def test_a_long_address_is_shown_whole_and_kept_out_of_the_title(browser: TestClient, services: Services) -> None:
+    long = f"{URL}/{'x' * 200}"
+    made, _ = webhook(services.database, url=long)
+    page = look(browser, f"/webhooks/{made}")
+    assert long in page.words
+    assert "hooks.example.com" not in page.text.partition("Secateur")[0]
+
+
 def test_who_only_reads_gets_no_buttons(client: TestClient, services: Services) -> None:
     made, _ = webhook(services.database)
     sent = delivery(services, made, state=DeliveryState.DELIVERED)
