@@ -5,8 +5,20 @@ V1 = "/v1"
 
 _OTHERS = (V1, "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _OPEN = ("/static/", "/signin", "/signout")
-_KEPT = ("/", "/new", "/compare", "/sweeps", "/models", "/datasets", "/workers")
-_BELOW = ("/jobs/", "/sweeps/", "/new/", "/models/", "/datasets/", "/lineage/")
+_KEPT = (
+    "/",
+    "/new",
+    "/compare",
+    "/sweeps",
+    "/models",
+    "/datasets",
+    "/workers",
+    "/keys",
+    "/webhooks",
+    "/audit",
+    "/limits",
+)
+_BELOW = ("/jobs/", "/sweeps/", "/new/", "/models/", "/datasets/", "/lineage/", "/webhooks/")
 
 
 def is_page(path: str) -> bool:

@@ -11,8 +11,10 @@ from api_schemas import formatting
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.results import display, parts, speed
 from api_schemas.results.answer import recommendation
+from service.access.caller import CALLER_KEY
 from service.access.sessions import CSRF_KEY
 from service.page import static_files
+from service.page.admin import places
 from service.page.figures.types import format_value
 from service.page.job_parts import timeline
 from service.responses import ranges
@@ -86,11 +88,14 @@ _TEMPLATES = _environment()
 def answer(request: Request, template: str, /, status: int = 200, **context: Any) -> Response:
     """The template filled in; 304 where the browser has the same already."""
     services = request.app.state.services
+    caller = getattr(request.state, CALLER_KEY, None)
     body = _TEMPLATES.get_template(template).render(
         path=request.url.path,
         address=str(request.url.replace(scheme="", netloc="")),
         csrf=getattr(request.state, CSRF_KEY, ""),
         keys=services.settings.auth != "none",
+        admin_places=places.places_of(caller),
+        admin_name=places.name_of(caller),
         **context,
     )
     etag = f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'

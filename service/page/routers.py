@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from service.page import compare, job, jobs, new, reach, signing_in, static_files, sweeps, workers
+from service.page.admin import audit, keys, limits, webhooks
 from service.page.inputs import datasets, lineage, models
 
 
@@ -20,6 +21,10 @@ def install(app: FastAPI) -> None:
         workers.router,
         compare.router,
         sweeps.router,
+        keys.router,
+        webhooks.router,
+        audit.router,
+        limits.router,
         signing_in.router,
     ):
         app.include_router(router)

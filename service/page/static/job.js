@@ -3,10 +3,6 @@
 const status = () => document.getElementById("status");
 const tell = (name) => document.body.dispatchEvent(new Event(name));
 
-// On a narrow screen the tabs scroll: the one that is shown is in view.
-const shown = document.querySelector(".tabs [aria-current]");
-if (shown) shown.parentElement.scrollLeft = shown.offsetLeft - (shown.parentElement.clientWidth - shown.clientWidth) / 2;
-
 if (status()?.hasAttribute("data-living")) {
   const { job, newest } = status().dataset;
   const stream = new EventSource(`/v1/jobs/${job}/events?after=${newest}`);

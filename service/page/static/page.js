@@ -11,6 +11,12 @@ document.getElementById("theme").addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("theme"));
 });
 
+// On a narrow screen the navigation and the tabs scroll: where one is, is in view.
+for (const shown of document.querySelectorAll(".bar nav [aria-current], .tabs [aria-current]")) {
+  const list = shown.parentElement;
+  list.scrollLeft = shown.offsetLeft - list.offsetLeft - (list.clientWidth - shown.clientWidth) / 2;
+}
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button.copy");
   if (!button) return;
