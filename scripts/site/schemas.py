@@ -112,7 +112,9 @@ def prose(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """In one line; stars outside code are stars (`AWS_*`), not emphasis."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    return "`".join(part if place % 2 else part.replace("*", "\\*") for place, part in enumerate(line.split("`")))
 
 
 def _name(reference: str) -> str:
