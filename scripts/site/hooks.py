@@ -15,6 +15,7 @@ import commands_page
 import events_page
 import formulas
 import http_page
+import json_page
 import settings_page
 import spec_page
 from mkdocs.config.defaults import MkDocsConfig
@@ -36,9 +37,10 @@ def pages() -> dict[str, Callable[[], str]]:
     """What each page that is made of the code says, by its address below docs/."""
     document = json.loads(OPENAPI.read_text(encoding="utf-8"))
     spec = json.loads((ROOT / "docs" / "reference" / "spec.schema.json").read_text(encoding="utf-8"))
-    anchors = Anchors(document, spec)
+    anchors = Anchors(document, spec, json_page.named())
     return {
         "reference/commands.md": commands_page.page,
+        "reference/json.md": lambda: json_page.page(anchors),
         "reference/http.md": lambda: http_page.page(document, anchors),
         "reference/spec.md": lambda: spec_page.page(spec, anchors),
         "reference/events.md": lambda: events_page.page(document, anchors),
