@@ -7,8 +7,8 @@ from secateur.cli import app
 
 _HEAD = """# Commands
 
-Generated from `secateur --help` and the help of every command. [How to use them](../cli.md); what their `--json` prints is
-described under [HTTP API](http.md).
+Generated from `secateur --help` and the help of every command. [How to use them](../cli.md); what they print
+with `--json` is [listed as well](json.md).
 
 """
 

@@ -11,8 +11,11 @@ PREFIXES = ("#/components/schemas/", "#/$defs/")
 class Anchors:
     """Every named schema is described on one page, and linked to from all others."""
 
-    def __init__(self, document: Schema, spec: Schema) -> None:
-        self.schemas: dict[str, Schema] = {**document["components"]["schemas"]}
+    def __init__(self, document: Schema, spec: Schema, printed: Mapping[str, Schema]) -> None:
+        """Of the OpenAPI document, of the spec, and `printed` by commands."""
+        of_api = document["components"]["schemas"]
+        self.schemas: dict[str, Schema] = {**printed, **of_api}
+        self._printed = frozenset(printed) - frozenset(of_api)
         self._spec = frozenset(spec["$defs"]) | {"JobRequest"}
         self._events = (
             frozenset(_closure("JobEvent", self.schemas)) - _closure("JobResource", self.schemas) - self._spec
@@ -20,6 +23,8 @@ class Anchors:
 
     def page(self, name: str) -> str:
         """Its address below docs/reference/."""
+        if name in self._printed:
+            return "json.md"
         if name in self._spec:
             return "spec.md"
         return "events.md" if name in self._events else "http.md"
@@ -112,7 +117,9 @@ def prose(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """In one line; stars outside code are stars (`AWS_*`), not emphasis."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    return "`".join(part if place % 2 else part.replace("*", "\\*") for place, part in enumerate(line.split("`")))
 
 
 def _name(reference: str) -> str:

@@ -64,6 +64,9 @@ class SweepBase:
         """A table, for notebooks."""
         return _html(self.view)
 
+    def _ipython_display_(self: _Viewed) -> None:
+        notebook.unless_shown(_html(self.view))
+
 
 class AsyncSweep(SweepBase):
     """A sweep. `view` is the service's last description of it.

@@ -7,6 +7,7 @@ from api_schemas.api.resources import JobProgress, JobResource
 from api_schemas.enums import TERMINAL_STATES, JobState
 from api_schemas.results.answer import recommendation
 from api_schemas.results.metrics import JobResult, StepMetrics
+from secateur.client import notebook
 
 
 class _Viewed(Protocol):
@@ -60,6 +61,9 @@ class JobBase:
     def _repr_html_(self: _Viewed) -> str:
         """A small table, for notebooks."""
         return _html(self.view)
+
+    def _ipython_display_(self: _Viewed) -> None:
+        notebook.unless_shown(_html(self.view))
 
 
 def _html(view: JobResource) -> str:

@@ -9,6 +9,7 @@ from secateur import convert as convert_module
 from secateur.commands.shared.exit_status import write_json
 from secateur.commands.shared.group import HERE
 from secateur.commands.shared.session import with_errors
+from secateur.documents import Converted
 from secateur.terminal import consoles
 
 
@@ -46,7 +47,7 @@ def convert(
         for warning in found.warnings:
             consoles.notes().print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
         if as_json:
-            said = {"out": str(found.out), "architecture": found.architecture, "warnings": found.warnings}
+            said = Converted(out=found.out, architecture=found.architecture, warnings=found.warnings)
             write_json(said, consoles.results())
             return
         consoles.notes().print(f"{found.architecture}, in:", markup=False, highlight=False)

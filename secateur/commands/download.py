@@ -8,6 +8,7 @@ import typer
 from secateur.commands.shared import arguments
 from secateur.commands.shared.group import JOBS
 from secateur.commands.shared.session import Session, served
+from secateur.documents import Download, DownloadedFile
 from secateur.terminal.formatting import size
 from secateur.terminal.progress_bars import transfer
 
@@ -36,6 +37,6 @@ def download(
     folder = to or Path(f"{identifier}-step-{found.step}")
     with transfer(session.err, f"step {found.step}") as told:
         found.download(folder, told)
-    files = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in found.view.files]
-    session.note(f"Step {found.step}, {len(files)} files, {size(sum(file.size for file in found.view.files))}, in:")
-    session.give({"job": identifier, "step": found.step, "folder": str(folder), "files": files}, str(folder))
+    files = tuple(DownloadedFile(name=file.name, size=file.size, sha256=file.sha256) for file in found.view.files)
+    session.note(f"Step {found.step}, {len(files)} files, {size(sum(file.size for file in files))}, in:")
+    session.give(Download(job=identifier, step=found.step, folder=folder, files=files), str(folder))

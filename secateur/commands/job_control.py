@@ -16,6 +16,7 @@ from secateur.commands.shared.arguments import PREFIXES, kind_of
 from secateur.commands.shared.exit_status import ExitStatus
 from secateur.commands.shared.group import JOBS, UPLOADS
 from secateur.commands.shared.session import Session, served
+from secateur.documents import Deleted
 from secateur.terminal.formatting import job_state
 from secateur.terminal.sweeps import in_words
 
@@ -71,7 +72,7 @@ def delete(
             gone.append(identifier)
     finally:
         if gone:
-            session.give([{"id": each, "deleted": True} for each in gone], *(f"{each} is deleted." for each in gone))
+            session.give([Deleted(id=each) for each in gone], *(f"{each} is deleted." for each in gone))
 
 
 def _move(session: Session, ids: Sequence[str], verb: Callable[[Job], Job], of_sweep: Callable[[Sweep], Sweep]) -> None:

@@ -7,6 +7,7 @@ import typer
 from secateur.commands.shared import arguments
 from secateur.commands.shared.group import JOBS
 from secateur.commands.shared.session import Session, served
+from secateur.documents import LogLine
 from secateur.terminal.event_lines import event_line
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the job has ended.")]
@@ -28,7 +29,7 @@ def logs(
 ) -> None:
     """Print the engine's log. With --json, one object per line."""
     for line in session.client.job(session.whole_id(identifier, "job")).logs(follow, attempt):
-        session.give_line({"line": line}, line)
+        session.give_line(LogLine(line=line), line)
 
 
 def events(

@@ -14,6 +14,7 @@ from secateur.commands.shared import completion
 from secateur.commands.shared.arguments import kind_of
 from secateur.commands.shared.group import JOBS
 from secateur.commands.shared.session import Session, served, signed_in, with_errors
+from secateur.documents import PageAddress
 from secateur.errors import ConnectionFailed, SecateurError
 from secateur.terminal import consoles
 from secateur.terminal.listings import jobs_table
@@ -116,7 +117,7 @@ def open_page(
         url += f"{_PAGES[kind_of(found)]}/{found}"
     opened = not only_print and not session.as_json and sys.stdout.isatty() and opens(url)
     session.note("Opened in your browser:" if opened else "The page:")
-    session.give({"url": url}, url)
+    session.give(PageAddress(url=url), url)
 
 
 def opens(url: str) -> bool:

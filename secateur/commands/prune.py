@@ -15,6 +15,7 @@ from secateur.commands.shared.exit_status import write_json
 from secateur.commands.shared.group import HERE
 from secateur.commands.shared.pruning_options import PruningOptions, with_pruning_options
 from secateur.commands.shared.session import with_errors
+from secateur.documents import PruneOutput
 from secateur.specs.job_request import target_of
 from secateur.specs.overrides import overridden, placed
 from secateur.specs.spec_file import read_spec
@@ -75,7 +76,7 @@ def prune(
 def _give(found: prune_module.Pruned, spec: EngineSpec, as_json: bool) -> None:
     console = consoles.results()
     if as_json:
-        write_json({"out": str(found.out), "result": found.result, "steps": found.steps}, console)
+        write_json(PruneOutput(out=found.out, result=found.result, steps=found.steps), console)
         return
     console.print(steps_table(found.steps))
     if exports := found.steps[-1].exports:

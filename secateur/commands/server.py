@@ -1,6 +1,5 @@
 """Commands that need no service: `up`, `doctor`, `version`, and the operator's own hand on keys."""
 
-import json
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from secateur.commands.shared.group import HERE
 from secateur.doctor import run as doctor_module
+from secateur.documents import Version
 from secateur.local_server import services
 from secateur.local_server import up as up_module
 
@@ -74,4 +74,4 @@ def doctor(
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
     """Print the version."""
     found = installed_version("secateur")
-    print(json.dumps({"version": found}) if as_json else found)
+    print(Version(version=found).model_dump_json() if as_json else found)

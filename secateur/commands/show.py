@@ -1,7 +1,7 @@
 """`secateur show`, `compare`, `limits` and `schema`: one thing in full."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,7 +12,10 @@ from secateur.commands.shared import arguments, completion
 from secateur.commands.shared.arguments import PREFIXES, kind_of
 from secateur.commands.shared.exit_status import write_json
 from secateur.commands.shared.group import JOBS, SERVICE
-from secateur.commands.shared.session import Session, served
+from secateur.commands.shared.outputs import OUTPUTS, output_schema
+from secateur.commands.shared.session import Session, served, with_errors
+from secateur.errors import InvalidRequest
+from secateur.near_matches import near
 from secateur.terminal import consoles
 from secateur.terminal.comparison import comparison, comparison_document
 from secateur.terminal.details import dataset_page, job_page, model_page
@@ -65,9 +68,26 @@ def limits(session: Session) -> None:
     session.give(found, _limits_table(found))
 
 
-def schema() -> None:
-    """Print the JSON Schema of a spec, for editors and validators."""
-    write_json(spec_schema(), consoles.results())
+def schema(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND", help="Schema of what it prints with --json: `jobs`, `keys list`.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a spec, for editors and validators; or of what a command prints with --json."""
+    with_errors(False, lambda: write_json(_schema(" ".join(command or ())), consoles.results()))
+
+
+def _schema(command: str) -> dict[str, Any]:
+    if not command:
+        return spec_schema()
+    if command not in OUTPUTS:
+        meant = near(command, OUTPUTS)
+        hint = f"; did you mean {meant}?" if meant else ". The commands with it: " + ", ".join(OUTPUTS)
+        raise InvalidRequest(f"No command {command!r} has --json{hint}", code="usage")
+    return output_schema(command)
 
 
 def _limits_table(found: Limits) -> Table:

@@ -18,6 +18,7 @@ from typing import TextIO
 import httpx
 from rich.console import Console
 
+from secateur.documents import Started
 from secateur.local_server import installed, services
 from secateur.local_server.processes import CrashLoopError, Program, Programs
 
@@ -66,11 +67,8 @@ def up(data_dir: Path, port: int, console: Console, told: TextIO | None = None) 
                     _announce(data_dir, port, sockets, console)
                     if told is not None:
                         url = f"http://{services.HOST}:{port}"
-                        print(
-                            json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)}),
-                            file=told,
-                            flush=True,
-                        )
+                        started = Started(url=url, pid=os.getpid(), data_dir=data_dir)
+                        print(started.model_dump_json(), file=told, flush=True)
                 while not stop.signals:
                     programs.restart_crashed()
                     time.sleep(POLL_SECONDS)

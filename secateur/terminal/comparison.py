@@ -1,13 +1,13 @@
 """Steps of one or several jobs as one table: what is gone, what it cost, what it gave."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.table import Table
 
 from api_schemas.api.resources import JobResource
 from api_schemas.results import speed
 from api_schemas.results.metrics import Scores, StepMetrics
+from secateur.documents import ComparedJob, ComparedMetric, ComparedStep
 from secateur.terminal.formatting import named, size
 from secateur.terminal.metrics import count, percent, with_test
 from secateur.terminal.tables import WIDE, Column, table
@@ -61,16 +61,16 @@ def _speed(step: StepMetrics, width: int) -> str:
     return "" if found is None else found.text if width >= WIDE + 20 else found.headline
 
 
-def comparison_document(jobs: Sequence[JobResource]) -> list[dict[str, Any]]:
-    """The same for programs: an object a job."""
+def comparison_document(jobs: Sequence[JobResource]) -> list[ComparedJob]:
+    """The same for programs."""
     return [
-        {
-            "job": job.id,
-            "name": job.name,
-            "state": job.state,
-            "result_step": job.result.step if job.result else None,
-            "steps": [_step_document(step, dense) for step, dense in _steps(job)],
-        }
+        ComparedJob(
+            job=job.id,
+            name=job.name,
+            state=job.state,
+            result_step=job.result.step if job.result else None,
+            steps=tuple(_step_document(step, dense) for step, dense in _steps(job)),
+        )
         for job in jobs
     ]
 
@@ -104,20 +104,22 @@ def _steps(job: JobResource) -> Iterator[tuple[StepMetrics, StepMetrics]]:
     return ((step, steps[0]) for step in steps)
 
 
-def _step_document(step: StepMetrics, dense: StepMetrics) -> dict[str, Any]:
-    found, test = step.validation.headline, step.test.headline if step.test else None
-    return {
-        "step": step.step,
-        "attention_sparsity": step.achieved_sparsity,
-        "ffn_sparsity": step.ffn_sparsity,
-        "metric": None if found is None else found._asdict(),
-        "drop": drop(step, dense),
-        "test": None if test is None else test._asdict(),
-        "parameters": step.size.total_parameters,
-        "flops": step.size.flops,
-        "bytes": step.size.file_bytes,
-        "speedup": step.latency[0].speedup if step.latency else None,
-        "speedup_paired": paired.model_dump(mode="json")
-        if step.latency and (paired := step.latency[0].paired)
-        else None,
-    }
+def _step_document(step: StepMetrics, dense: StepMetrics) -> ComparedStep:
+    return ComparedStep(
+        step=step.step,
+        attention_sparsity=step.achieved_sparsity,
+        ffn_sparsity=step.ffn_sparsity,
+        metric=_metric(step.validation),
+        drop=drop(step, dense),
+        test=_metric(step.test),
+        parameters=step.size.total_parameters,
+        flops=step.size.flops,
+        bytes=step.size.file_bytes,
+        speedup=step.latency[0].speedup if step.latency else None,
+        speedup_paired=step.latency[0].paired if step.latency else None,
+    )
+
+
+def _metric(scores: Scores | None) -> ComparedMetric | None:
+    found = scores.headline if scores else None
+    return None if found is None else ComparedMetric(**found._asdict())

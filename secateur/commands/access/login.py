@@ -12,6 +12,7 @@ from secateur.client.transport.connection import DEFAULT_URL, address
 from secateur.commands.shared.exit_status import write_json
 from secateur.commands.shared.group import SERVICE
 from secateur.commands.shared.session import with_errors
+from secateur.documents import SavedService, SignedIn, SignedOut
 from secateur.profiles import Profile
 from secateur.terminal import consoles
 
@@ -50,9 +51,8 @@ def login(
             allowed = client.limits().scopes
         profiles.store(profile, kept)
         if as_json:
-            write_json(
-                {"profile": profile, "url": found, "scopes": allowed, "file": str(profiles.file())}, consoles.results()
-            )
+            signed_in = SignedIn(profile=profile, url=found, scopes=tuple(allowed), file=profiles.file())
+            write_json(signed_in, consoles.results())
             return
         how = f"The key has the scopes {', '.join(allowed)}" if kept.api_key else "The service needs no key"
         consoles.notes().print(
@@ -68,7 +68,7 @@ def logout(profile: Name = profiles.DEFAULT, as_json: AsJson = False) -> None:
     def run() -> None:
         profiles.remove(profile)
         if as_json:
-            write_json({"profile": profile, "removed": True}, consoles.results())
+            write_json(SignedOut(profile=profile), consoles.results())
         else:
             consoles.notes().print(f"Profile {profile!r} is removed from {profiles.file()}.", soft_wrap=True)
 
@@ -82,7 +82,8 @@ def list_profiles(as_json: AsJson = False) -> None:
         known = profiles.all_profiles()
         if as_json:
             rows = [
-                {"profile": name, "url": each.url, "has_key": each.api_key is not None} for name, each in known.items()
+                SavedService(profile=name, url=each.url, has_key=each.api_key is not None)
+                for name, each in known.items()
             ]
             write_json(rows, consoles.results())
             return

@@ -8,6 +8,7 @@ import typer
 from api_schemas.api.webhooks import DeliveryState, WebhookEvent
 from secateur.commands.shared import arguments
 from secateur.commands.shared.session import Session, served
+from secateur.documents import Deleted
 from secateur.terminal.listings import deliveries_table, webhooks_table
 
 app = typer.Typer(
@@ -98,4 +99,4 @@ def rotate(session: Session, identifier: Webhook) -> None:
 def delete(session: Session, identifier: Webhook) -> None:
     """Delete a webhook with its log."""
     session.client.webhooks.delete(identifier)
-    session.give({"id": identifier, "deleted": True}, f"{identifier} is deleted.")
+    session.give(Deleted(id=identifier), f"{identifier} is deleted.")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from secateur import errors
+from secateur.documents import CommandError, Failure
 from secateur.errors import SecateurError
 from secateur.terminal.consoles import clean
 
@@ -69,22 +70,21 @@ def say(error: SecateurError, console: Console, as_json: bool) -> None:
         console.print(f"Request id, for the operator: {clean(error.request_id)}", soft_wrap=True)
 
 
-def document_of(error: SecateurError) -> dict[str, Any]:
+def document_of(error: SecateurError) -> Failure:
     """The error for programs."""
-    return {
-        "error": {
-            "code": error.code or "unexpected",
-            "title": error.title,
-            "detail": error.detail,
-            "pointers": error.pointers,
-            "errors": error.items,
-            "job": error.job.id if isinstance(error, errors.JobFailed | errors.JobCancelled) and error.job else None,
-            "status": error.status,
-            "request_id": error.request_id,
-            "retry_after": error.retry_after,
-            "exit_status": int(exit_status_of(error)),
-        }
-    }
+    said = CommandError(
+        code=error.code or "unexpected",
+        title=error.title,
+        detail=error.detail,
+        pointers=error.pointers,
+        errors=error.items,
+        job=error.job.id if isinstance(error, errors.JobFailed | errors.JobCancelled) and error.job else None,
+        status=error.status,
+        request_id=error.request_id,
+        retry_after=error.retry_after,
+        exit_status=exit_status_of(error),
+    )
+    return Failure(error=said)
 
 
 def write_json(value: Any, console: Console, indent: int | None = 2) -> None:

@@ -17,6 +17,7 @@ from secateur import Secateur
 from secateur.cli import app
 from store.settings import Settings
 from tests.support.jobs.manual_worker import ManualWorker
+from tests.support.outputs import checked
 from tests.support.servers.databases import wait_for
 from tests.support.servers.processes import service_process
 
@@ -42,13 +43,13 @@ class Shell:
         """The one document on standard output, and nothing beside it."""
         result = self(*arguments, "--json", status=status)
         assert result.stderr == "" or status, result.stderr
-        return json.loads(result.stdout)
+        return checked(json.loads(result.stdout), arguments)
 
     def refusal(self, *arguments: object, status: int = 2) -> dict[str, Any]:
         """The document on standard error, which is alone."""
         result = self(*arguments, "--json", status=status)
         assert result.stdout == ""
-        (error,) = json.loads(result.stderr).values()
+        (error,) = checked(json.loads(result.stderr)).values()
         assert error["exit_status"] == status
         return error
 
@@ -104,8 +105,9 @@ def test_the_way_of_a_job(
     assert (ended["state"], ended["result"]["step"]) == ("succeeded", 2)
     assert "Recommended: step 2." in shell("show", job).stdout
     assert shell("logs", job).stdout == "one\ntwo[2J\n"
-    assert json.loads(shell("logs", job, "-f", "--json").stdout.splitlines()[0]) == {"line": "one"}
-    events = [json.loads(line) for line in shell("events", job, "--json").stdout.splitlines()]
+    first = json.loads(shell("logs", job, "-f", "--json").stdout.splitlines()[0])
+    assert checked(first, ["logs"]) == {"line": "one"}
+    events = [checked(json.loads(line), ["events"]) for line in shell("events", job, "--json").stdout.splitlines()]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert "succeeded" in shell("events", job, "--follow", "--after", len(events) - 1).stdout
 

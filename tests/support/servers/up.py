@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from secateur import Secateur
+from tests.support.outputs import checked
 
 READY_SECONDS = 120
 JOB_SECONDS = 240
@@ -50,7 +51,7 @@ def _url(process, folder):
         if process.poll() is not None:
             raise AssertionError(f"`secateur up` ended:\n{(folder / 'output.log').read_text()}")
         try:
-            url = json.loads((folder / "ready.json").read_text())["url"]
+            url = checked(json.loads((folder / "ready.json").read_text()), ["up"])["url"]
             if httpx.get(f"{url}/readyz", verify=False).status_code == 200:
                 return url
         except (OSError, ValueError, httpx.TransportError):

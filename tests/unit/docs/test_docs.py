@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 MADE = (
     "reference/commands.md",
     "reference/http.md",
+    "reference/json.md",
     "reference/spec.md",
     "reference/events.md",
     "reference/settings.md",

@@ -95,6 +95,42 @@ def test_source_files_are_named_and_not_linked_to(site: Path) -> None:
     assert 'transitions.py"' not in text
 
 
+def test_pages_have_the_icon_and_can_be_searched_from_the_disk(site: Path) -> None:
+    home = (site / "index.html").read_text(encoding="utf-8")
+    for name in ("icon.svg", "logo.svg", "site.css", "search_from_disk.js"):
+        assert f'"assets/{name}"' in home
+        assert (site / "assets" / name).stat().st_size
+    icon = (ROOT / "service/page/static/icon.svg").read_text(encoding="utf-8")
+    assert (site / "assets/icon.svg").read_text(encoding="utf-8") == icon
+    assert 'stroke="#fff"' in (site / "assets/logo.svg").read_text(encoding="utf-8")
+    script = (site / "search/search_index.js").read_text(encoding="utf-8")
+    index = json.loads(script.removeprefix("var __index = ").removesuffix(";\n"))
+    assert index == json.loads((site / "search/search_index.json").read_text(encoding="utf-8"))
+    ranks = {entry["location"].partition("#")[0]: entry.get("boost", 1) for entry in index["docs"]}
+    assert ranks["howto/webhooks.html"] > ranks["adr/0015-webhook-deliveries-are-rows.html"] > 0
+    # What search_from_disk.js relies on in the theme, which a new version may do otherwise.
+    bundle = next((site / "assets/javascripts").glob("bundle.*.min.js")).read_text(encoding="utf-8")
+    assert "search/search_index.js" in bundle
+    assert "__index" in bundle
+    assert "new Worker(" in bundle
+
+
+def test_indices_of_formulas_are_set_and_code_is_not_touched(site: Path) -> None:
+    text = (site / "method.html").read_text(encoding="utf-8")
+    assert "E[<var>q</var><sub>c</sub>²]" in text
+    assert "<var>C</var><sub>q</sub><sup>½</sup>" in text
+    assert not re.search(r"\b[A-Za-z]_[a-z]\b", re.sub(r"<(code|pre)>.*?</\1>|<[^>]*>", "", text, flags=re.DOTALL))
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<code>[^<]*<(var|sub|sup)>", page.read_text(encoding="utf-8")), page
+
+
+def test_stars_in_the_reference_are_stars(site: Path) -> None:
+    """A description such as `AWS_*` made the rest of its line italic."""
+    for name in ("http", "spec", "events", "settings"):
+        text = (site / "reference" / f"{name}.html").read_text(encoding="utf-8")
+        assert not re.search(r"<td>[^\n]*<em>(?!required)", text)
+
+
 def test_the_schema_of_the_spec_is_current() -> None:
     assert load_script("write_spec_schema").document() == (ROOT / "docs/reference/spec.schema.json").read_text(
         encoding="utf-8"

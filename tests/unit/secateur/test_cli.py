@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -15,10 +16,12 @@ from api_schemas.spec.job import EngineSpec
 from secateur import prune
 from secateur.cli import app
 from secateur.commands import overview
+from secateur.commands.shared.outputs import OUTPUTS
 from secateur.errors import InvalidRequest
 from secateur.local_server import up
 from secateur.terminal.metrics import count
 from tests.support.jobs.records import step_metrics
+from tests.support.outputs import checked
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_settings_and_a_file_in_yaml_are_read_as_submit_reads_them(tmp_path: Pat
     options = ["--spec", str(tmp_path / "spec.yaml"), "--set", "pruning.target.flops=0.25", "--set", "seed=6", "--json"]
     result = invoke(tmp_path, *options)
     assert result.exit_code == 0
-    assert [step["step"] for step in json.loads(result.stdout)["steps"]] == [0, 1]
+    assert [step["step"] for step in checked(json.loads(result.stdout), ["prune"])["steps"]] == [0, 1]
     (spec,) = specs
     assert spec.finetune is not None
     assert (spec.finetune.learning_rate, spec.seed, spec.pruning.target.flops) == (0.001, 6, 0.25)
@@ -292,3 +295,23 @@ def test_a_page_opens_in_what_a_desktop_has_and_not_in_the_terminal(
     monkeypatch.setattr(webbrowser, "get", lambda: browser)
     assert overview.opens("http://127.0.0.1:8000/") is opened
     assert addresses == ["http://127.0.0.1:8000/"] * opened
+
+
+def commands_with_json(group: Any, before: str = "") -> set[str]:
+    found: set[str] = set()
+    for name, command in group.commands.items():
+        path = f"{before}{name}"
+        if hasattr(command, "commands"):
+            found |= commands_with_json(command, f"{path} ")
+        elif any("--json" in option.opts for option in command.params):
+            found.add(path)
+    return found
+
+
+def test_every_command_with_json_says_what_it_prints() -> None:
+    """In `secateur schema COMMAND`, and on the page that is made of the same table."""
+    assert commands_with_json(typer.main.get_command(app)) == set(OUTPUTS)
+    shown = CliRunner().invoke(app, ["schema", "keys", "list"])
+    assert json.loads(shown.stdout)["items"] == {"$ref": "#/$defs/KeyResource"}
+    unknown = CliRunner().invoke(app, ["schema", "job"])
+    assert (unknown.exit_code, "did you mean jobs?" in unknown.stderr) == (2, True)

@@ -247,7 +247,7 @@ def test_a_job_in_a_notebook_is_a_table_and_waiting_shows_it_in_place(
         shown.append(html)
         return Handle()
 
-    shell = types.SimpleNamespace(kernel=object())
+    shell = types.SimpleNamespace(kernel=object(), execution_count=1)
     package, module = types.ModuleType("IPython"), types.ModuleType("IPython.display")
     package.get_ipython = lambda: shell  # type: ignore[attr-defined]
     module.HTML, module.display = str, display  # type: ignore[attr-defined]
@@ -258,6 +258,12 @@ def test_a_job_in_a_notebook_is_a_table_and_waiting_shows_it_in_place(
     assert all("<script>" not in each and "&lt;script&gt;" in each for each in shown)
     assert shown[-1] == waited._repr_html_()
     assert "<td>90.0%</td>" in shown[-1]
+    waited._ipython_display_()
+    with pytest.raises(NotImplementedError):
+        connect(lambda _: job("queued")).job(ID)._ipython_display_()
+    shell.execution_count = 2
+    with pytest.raises(NotImplementedError):
+        waited._ipython_display_()
     del shell.kernel
     before = len(shown)
     connect(answers).job(ID).wait()

@@ -159,7 +159,7 @@ def test_a_gain_is_positive_where_the_step_is_better(name: str, before: float, a
 
 
 def test_a_comparison_for_programs_has_the_same_numbers() -> None:
-    (one,) = comparison_document([job()])
+    (one,) = (found.model_dump(mode="json") for found in comparison_document([job()]))
     assert (one["result_step"], [step["step"] for step in one["steps"]]) == (1, [0, 1, 2])
     assert [step["drop"] for step in one["steps"]] == [None, 0.0, pytest.approx(0.05)]
     assert one["steps"][1]["test"] == {"name": "accuracy", "value": 0.85, "higher_is_better": True}
