@@ -37,10 +37,10 @@ def test_a_backup_brings_everything_back(stack: Stack) -> None:
     before = seen(stack)
     stack.compose.environment["SECATEUR_API_KEY"] = stack.client.options["headers"]["Authorization"].split()[-1]
     assert before[2] == stack.reference
-    for line in commands("Backing up"):
+    for line in commands("back up while everything runs"):
         run(stack, line)
     stack.compose("down", "--volumes", "--timeout", "5")
-    for line in commands("Into empty volumes"):
+    for line in commands("Restore into empty volumes"):
         run(stack, line)
     authority = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt")
     stack.client.options["verify"].load_verify_locations(cadata=authority)
