@@ -21,6 +21,15 @@ class Outcome:
     metrics: StepMetrics
     fresh: dict[str, Any]
 
+    def document(self) -> dict[str, Any]:
+        """As JSON has it; `of` reads it."""
+        return {**asdict(self), "metrics": self.metrics.model_dump(mode="json")}
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Outcome":
+        """What `document` wrote."""
+        return cls(document["title"], StepMetrics.model_validate(document["metrics"]), document["fresh"])
+
 
 def rows(outcomes: list[Outcome]) -> list[list[str]]:
     """One row a quantity, one column a model; the first column names the quantity."""
@@ -70,7 +79,7 @@ def show(outcomes: list[Outcome], console: Console) -> None:
 def save(outcomes: list[Outcome], about: dict[str, Any], folder: Path) -> None:
     """`result.json` (everything) and `result.md` (the table)."""
     folder.mkdir(exist_ok=True)
-    models = [{**asdict(outcome), "metrics": outcome.metrics.model_dump(mode="json")} for outcome in outcomes]
+    models = [outcome.document() for outcome in outcomes]
     (folder / "result.json").write_text(json.dumps({**about, "models": models}, indent=2) + "\n")
     header = ["", *(outcome.title for outcome in outcomes)]
     lines = [header, ["---"] * len(header), *rows(outcomes)]

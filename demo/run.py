@@ -10,10 +10,12 @@ DEMO_CONTROL             0 leaves out the control, which removes heads at random
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from rich.console import Console
 from api_schemas.enums import Criterion
 from api_schemas.spec.recovery import Finetune
 from demo import DemoError, inputs, score
+from demo.control import Given, control
 from demo.results import Outcome, save, show
 from demo.service import running_service
 from secateur import Job, Secateur
@@ -39,9 +42,13 @@ def main() -> int:
         model, data, own = inputs.model_and_data(console)
         # The demo's own model is so small that a second thread costs more than it gives.
         settings = {"SECATEUR_ENGINE_THREADS": "1"} if own else {}
-        with running_service({**settings, **_settings_given()}) as url, tempfile.TemporaryDirectory() as downloads:
+        kept = inputs.ROOT / "service"
+        with (
+            running_service({**settings, **_settings_given()}, kept) as url,
+            tempfile.TemporaryDirectory() as downloads,
+        ):
             console.print(f"The service runs at {url}.")
-            outcomes = _over_http(url, model, data, Path(downloads), console)
+            outcomes, job = _over_http(url, model, data, own, Path(downloads), console)
         console.print("The service and all its processes have stopped.")
     except (DemoError, SecateurError) as error:
         console.print("[red]The demo failed:[/]", end=" ")
@@ -54,8 +61,16 @@ def main() -> int:
     seconds = round(time.monotonic() - began)
     about = {"model": model.name, "data": data.name, "seconds": seconds}
     save(outcomes, about, inputs.ROOT)
-    console.print(f"Saved in {inputs.ROOT}/result.md and {inputs.ROOT}/result.json. Took {duration(seconds)}.")
+    console.print(f"Took {duration(seconds)}. The numbers: {inputs.ROOT}/result.md and {inputs.ROOT}/result.json.")
+    console.print(f"The report, with its curves: {inputs.ROOT}/report.html")
+    page = f"http://127.0.0.1:8000/jobs/{job}"
+    console.print(f"The job's page: {_command()} up --data-dir {kept}, then {page}", soft_wrap=True)
     return 0
+
+
+def _command() -> str:
+    """`secateur` as this shell finds it: make runs that of .venv, which need not be on the path."""
+    return "secateur" if shutil.which("secateur") else os.path.relpath(Path(sys.executable).with_name("secateur"))
 
 
 def _check_numbers() -> None:
@@ -73,8 +88,10 @@ def _settings_given() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("SECATEUR_")}
 
 
-def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Console) -> list[Outcome]:
-    """Upload, run the job and its control, download and score."""
+def _over_http(
+    url: str, model: Path, data: Path, own: bool, downloads: Path, console: Console
+) -> tuple[list[Outcome], str]:
+    """Upload, run the job and its control, download and score; also the id of the job, whose report is saved."""
     with Secateur(url) as client:
         uploaded = client.upload_model(model)
         dataset = client.upload_dataset(data)
@@ -85,15 +102,12 @@ def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Cons
             f"Uploaded {uploaded.layout.architecture}, {len(layers)} layers of {layers[0].heads} heads, and "
             f"{dataset.contents.seconds:.0f} s of audio: {dataset.contents.rows}."
         )
-        outcomes: list[Outcome] = []
-        for criterion, title in _variants():
+
+        def measured(criterion: Criterion, title: str) -> tuple[Job, Outcome]:
             job = client.submit(
                 uploaded,
                 dataset,
-                preset="paper",
-                sparsity=_sparsity(),
-                pruning={"criterion": criterion},
-                finetune=_recovery().model_dump(),
+                **_request(criterion),
                 name=f"demo, {criterion.value}",
             )
             console.print(f"Job {job.id}: paper preset, criterion {criterion.value}.")
@@ -102,10 +116,34 @@ def _over_http(url: str, model: Path, data: Path, downloads: Path, console: Cons
             console.print(
                 f"Downloaded step {job.metrics[-1].step}: {len(list(pruned.iterdir()))} files, every SHA-256 correct."
             )
-            if not outcomes:
-                outcomes.append(Outcome("before", job.metrics[0], _score_afresh(model, data)))
-            outcomes.append(Outcome(title, job.metrics[-1], _score_afresh(pruned, data)))
-        return outcomes
+            return job, Outcome(title, job.metrics[-1], _score_afresh(pruned, data))
+
+        job, pruned = measured(Criterion.FISHER, "pruned")
+        inputs.ROOT.mkdir(exist_ok=True)
+        (inputs.ROOT / "report.html").write_text(job.report(), encoding="utf-8")
+        outcomes = [Outcome("before", job.metrics[0], _score_afresh(model, data)), pruned]
+        if os.environ.get("DEMO_CONTROL", "1") != "0":
+            outcomes.append(_control(model, data, own, lambda title: measured(Criterion.RANDOM, title)[1], console))
+        return outcomes, job.id
+
+
+def _request(criterion: Criterion) -> dict[str, Any]:
+    return {
+        "preset": "paper",
+        "sparsity": _sparsity(),
+        "pruning": {"criterion": criterion.value},
+        "finetune": _recovery().model_dump(),
+    }
+
+
+def _control(model: Path, data: Path, own: bool, measure: Callable[[str], Outcome], console: Console) -> Outcome:
+    """On the demo's own model and data it is kept: nobody learns more from a second one."""
+    title = "control: heads removed at random"
+    if not own:
+        return measure(title)
+    request = _request(Criterion.RANDOM)
+    given = Given(model.name, data.name, request, inputs.test_clips(), _settings_given())
+    return control(given, lambda: measure(title), console)
 
 
 def _follow(job: Job, console: Console) -> None:
@@ -126,11 +164,6 @@ def _follow(job: Job, console: Console) -> None:
     with JobBar(console) as bar:
         job.wait(progress=lambda _: note(bar))
         note(bar)
-
-
-def _variants() -> list[tuple[Criterion, str]]:
-    control = [(Criterion.RANDOM, "control: heads removed at random")]
-    return [(Criterion.FISHER, "pruned"), *(control if os.environ.get("DEMO_CONTROL", "1") != "0" else [])]
 
 
 def _recovery() -> Finetune:

@@ -18,10 +18,11 @@ STOP_SECONDS = 90.0
 
 
 @contextmanager
-def running_service(settings: dict[str, str]) -> Iterator[str]:
-    """The URL of a service of our own: a free port, a fresh data folder that is removed in the end.
+def running_service(settings: dict[str, str], kept: Path) -> Iterator[str]:
+    """The URL of a service of our own: a free port, a fresh data folder, which is moved to `kept` in the end.
 
-    After a failure the folder stays, and the error names it: its logs say what happened.
+    That replaces an earlier one, unless a service runs there. After a failure the folder stays where it is, and the error names
+    it: its logs say what happened.
     """
     data_dir = Path(tempfile.mkdtemp(prefix="secateur-demo-"))
     # On a leash: killing the demo, however, ends the service too.
@@ -41,7 +42,11 @@ def running_service(settings: dict[str, str]) -> Iterator[str]:
         shutil.rmtree(data_dir, ignore_errors=True)
         raise
     _stop(process)
-    shutil.rmtree(data_dir, ignore_errors=True)
+    if (kept / "up.json").exists():
+        shutil.rmtree(data_dir, ignore_errors=True)
+        return
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.move(data_dir, kept)
 
 
 def _wait_for_url(process: subprocess.Popen[bytes], data_dir: Path) -> str:

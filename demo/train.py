@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from transformers.utils import logging
 
 from demo.score import extract_features, read_clips
 
@@ -40,6 +41,7 @@ def train(data: Path, out: Path, recipe: Recipe, on_epoch: Callable[[int, float]
 
     `on_epoch` is told each finished epoch's number and mean training loss.
     """
+    logging.disable_progress_bar()  # Of a single file that is written at once.
     random.seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     extractor = ASTFeatureExtractor(num_mel_bins=recipe.mels, max_length=recipe.frames, do_normalize=False)

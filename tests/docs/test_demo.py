@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,13 @@ def test_it_goes_to_its_end(tmp_path):
     assert "The service and all its processes have stopped." in done.stdout
     for name in MEASURED:
         assert name in done.stdout
+    assert "<svg" in (tmp_path / ".demo" / "report.html").read_text(encoding="utf-8")
+    job = re.search(r"secateur up --data-dir .demo/service, then http://127.0.0.1:8000/jobs/(job_\w+)", done.stdout)
+    assert job is not None, done.stdout
+    kept = sqlite3.connect(next((tmp_path / ".demo" / "service").glob("*.db")))
+    assert kept.execute("select state from jobs where id = ?", [job[1]]).fetchall() == [("succeeded",)]
+    for noise in ("it/s", "Warning", "Loading weights", "Writing model shards"):
+        assert noise not in done.stdout + done.stderr
     models = json.loads((tmp_path / ".demo" / "result.json").read_text())["models"]
     assert [model["title"] for model in models] == ["before", "pruned"]
     assert models[1]["metrics"]["achieved_sparsity"] > 0.05

@@ -1,0 +1,60 @@
+"""The control of `make demo`, kept: another run with the same code, model, data and settings on this machine reads it."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from demo import cache, inputs
+from demo.results import Outcome
+
+_CODE = ("api_schemas", "checkpoints", "store", "service", "worker", "secateur", "demo")
+_LIBRARIES = ("torch", "transformers", "peft", "numpy")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the control depends on beside the code. The names of model and data are hashes of what they are made of."""
+
+    model: str
+    data: str
+    request: dict[str, Any]
+    clips: int
+    settings: dict[str, str]
+
+
+def control(given: Given, measure: Callable[[], Outcome], console: Console) -> Outcome:
+    """What `measure` returns, or returned in an earlier run."""
+    measured: list[Outcome] = []
+
+    def make(folder: Path) -> None:
+        measured.append(measure())
+        (folder / "outcome.json").write_text(json.dumps(measured[0].document()))
+
+    folder = cache.cached(inputs.ROOT, "control", given, (), make, depends=_code())
+    if measured:
+        return measured[0]
+    console.print(
+        f"The control is that of an earlier run, with the same code and settings; without {folder} it runs again."
+    )
+    return Outcome.of(json.loads((folder / "outcome.json").read_text()))
+
+
+def _code() -> str:
+    """A hash of all code that a job runs, and of the machine, on which its times depend."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for package in _CODE:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    about = [*(version(name) for name in _LIBRARIES), platform.python_version(), platform.node(), str(os.cpu_count())]
+    digest.update("\n".join(about).encode())
+    return digest.hexdigest()
