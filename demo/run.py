@@ -10,6 +10,7 @@ DEMO_CONTROL             0 leaves out the control, which removes heads at random
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,10 +63,14 @@ def main() -> int:
     save(outcomes, about, inputs.ROOT)
     console.print(f"Took {duration(seconds)}. The numbers: {inputs.ROOT}/result.md and {inputs.ROOT}/result.json.")
     console.print(f"The report, with its curves: {inputs.ROOT}/report.html")
-    console.print(
-        f"The job's page: secateur up --data-dir {kept}, then http://127.0.0.1:8000/jobs/{job}", soft_wrap=True
-    )
+    page = f"http://127.0.0.1:8000/jobs/{job}"
+    console.print(f"The job's page: {_command()} up --data-dir {kept}, then {page}", soft_wrap=True)
     return 0
+
+
+def _command() -> str:
+    """`secateur` as this shell finds it: make runs that of .venv, which need not be on the path."""
+    return "secateur" if shutil.which("secateur") else os.path.relpath(Path(sys.executable).with_name("secateur"))
 
 
 def _check_numbers() -> None:

@@ -21,5 +21,5 @@ def test_numbers_are_read_or_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("given", "default", "kind"), [("1.5", 1, "whole number"), ("half", 0.5, "number")])
 def test_what_is_none_is_said_so(monkeypatch: pytest.MonkeyPatch, given: str, default: float, kind: str) -> None:
     monkeypatch.setenv("DEMO_X", given)
-    with pytest.raises(DemoError, match=f"DEMO_X is '{given}', which is no {kind}"):
+    with pytest.raises(DemoError, match=f"DEMO_X is '{given}', which is not a {kind}"):
         number("DEMO_X", default)

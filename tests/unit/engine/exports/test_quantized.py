@@ -227,7 +227,9 @@ def test_a_folder_that_loads_to_something_else_is_no_export(case, tmp_path, harm
         tensors = load_file(folder / "model.safetensors")
         (target / "config.json").write_bytes((folder / "config.json").read_bytes())
     save_file(tensors, path, described if harm != "not quantized" else {"format": "pt"})
-    with pytest.raises(SecateurError, match=r"^again: |^A fresh process that loaded again got different outputs") as raised:
+    with pytest.raises(
+        SecateurError, match=r"^again: |^A fresh process that loaded again got different outputs"
+    ) as raised:
         check_quantized(target, model, loaded, example)
     assert raised.value.code is ErrorCode.EXPORT_FAILED
 
