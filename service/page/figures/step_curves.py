@@ -47,14 +47,18 @@ def _over(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> tuple[str, tuple
 def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobRequest) -> Curves:
     label, x, rows = _over(steps, cut)
     name, original = display.metric_name(steps), steps[0].validation.headline
-    series = [Series("after recovery, validation", tuple(value_of(step.validation) for step in steps))]
+    recovered = request.finetune is not None
+    after = tuple(value_of(step.validation) for step in steps)
+    series = [Series("after recovery, validation" if recovered else "validation", after)]
     before = tuple(value_of(step.validation_before_recovery) for step in steps)
     test = tuple(value_of(step.test) for step in steps)
-    if any(value is not None for value in before):
+    if recovered and any(value is not None for value in before):
         series.append(Series("before recovery, validation", before, "dash"))
     if any(value is not None for value in test):
         series.append(Series("test, measured once", test, "dots"))
-    caption = "Each point is a step, before and after recovery. Steps are chosen on validation."
+    caption = (
+        f"Each point is a step{', before and after recovery' if recovered else ''}. Steps are chosen on validation."
+    )
     if original is not None:
         noise = display.interval(steps[0].validation)
         series.append(Series("original, validation", (original.value,) * len(steps), "level", (noise,) * len(steps)))

@@ -166,6 +166,15 @@ def test_results_are_the_numbers_of_the_api(client: TestClient, services: Servic
     assert len(page.all("figure", class_="plot card")) == len(page.all("details")) == 4
 
 
+def test_a_job_without_recovery_has_one_curve_of_validation(
+    client: TestClient, services: Services, job_body: dict[str, Any]
+) -> None:
+    job_id = finished(client, services, job_body, finetune=None)
+    curves = drawn(client.get(f"/jobs/{job_id}", headers=BROWSER).text, "tradeoff")
+    assert "validation" in curves
+    assert not [name for name in curves if "recovery" in name]
+
+
 def test_a_job_that_stopped_shows_the_step_that_was_taken(
     client: TestClient, services: Services, job_body: dict[str, Any]
 ) -> None:
