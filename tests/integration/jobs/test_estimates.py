@@ -126,6 +126,7 @@ def test_where_the_worker_fetches_the_data_time_is_not_known(
     hub = {"type": "hf", "id": "somebody/data", "revision": "a" * 40}
     cost = JobCost(phases={}, outside_seconds=0.0, base=Memory(), peak=Memory(), tensor_bytes=1)
     with services.database.write() as session:
+        session.execute(delete(JobCostRow))
         session.add(JobCostRow(family="ast", device="cpu", body=cost))
     found = client.post("/v1/jobs:estimate", json=job(uploads, 0.3, 1, 1) | {"dataset": hub}).json()
     assert found["seconds"] is None
