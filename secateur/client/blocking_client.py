@@ -13,12 +13,12 @@ from api_schemas.api.workers import WorkerResource
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
 from api_schemas.spec.sweep import Methods
-from secateur.client.blocking_administration import Keys, Webhooks
 from secateur.client.files.model_files import Saves
 from secateur.client.job import Job
 from secateur.client.job_request import JobFields
 from secateur.client.progress import ProgressCallback
-from secateur.client.resources import Datasets, Jobs, Models, Sweeps
+from secateur.client.resources.administration import Keys, Webhooks
+from secateur.client.resources.uploads_and_jobs import Datasets, Jobs, Models, Sweeps
 from secateur.client.sweep import Sweep
 from secateur.client.transport.api_calls import ApiCalls, JobSpec
 from secateur.client.transport.backend import SyncBackend, iterate, run

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any
 
 from secateur import AsyncCheckpoint, AsyncJob, AsyncSecateur, AsyncSweep
-from secateur.client.administration import AsyncKeys, AsyncWebhooks
-from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
+from secateur.client.resources.async_administration import AsyncKeys, AsyncWebhooks
+from secateur.client.resources.async_uploads_and_jobs import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
 
 _RESOURCES = (AsyncJobs, AsyncModels, AsyncDatasets, AsyncSweeps)
 _OURS = (AsyncSecateur, AsyncJob, AsyncSweep, AsyncCheckpoint, AsyncKeys, AsyncWebhooks, *_RESOURCES)

@@ -12,15 +12,15 @@ from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.spec.inputs import Columns, Splits
 from api_schemas.spec.job import JobRequest
 from api_schemas.spec.sweep import Methods
-from secateur.client.administration import AsyncKeys, AsyncWebhooks
 from secateur.client.async_job import AsyncJob
-from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
 from secateur.client.async_sweep import AsyncSweep
 from secateur.client.files.data_files import data_files
 from secateur.client.files.model_files import Saves, model_files, saved
 from secateur.client.files.uploads import upload
 from secateur.client.job_request import JobFields, add_near_matches, body_of, sweep_body_of
 from secateur.client.progress import ProgressCallback
+from secateur.client.resources.async_administration import AsyncKeys, AsyncWebhooks
+from secateur.client.resources.async_uploads_and_jobs import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
 from secateur.client.transport.connection import Connection, id_of, parsed, segment
 from secateur.errors import InvalidRequest
 

@@ -14,10 +14,10 @@ import pytest
 import secateur
 from api_schemas.errors import ErrorItem
 from secateur import errors
-from secateur.client.administration import AsyncKeys, AsyncWebhooks
-from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
-from secateur.client.blocking_administration import Keys, Webhooks
-from secateur.client.resources import Datasets, Jobs, Models, Sweeps
+from secateur.client.resources.administration import Keys, Webhooks
+from secateur.client.resources.async_administration import AsyncKeys, AsyncWebhooks
+from secateur.client.resources.async_uploads_and_jobs import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps
+from secateur.client.resources.uploads_and_jobs import Datasets, Jobs, Models, Sweeps
 from tests.support.jobs.records import step_metrics
 from tests.unit.secateur.conftest import Connect
 from tests.unit.secateur.test_client_streams import ID, STREAM, event, job, sent

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from api_schemas.api.access import AuditEntry, KeyResource, NewKey
 from api_schemas.api.webhooks import DeliveryResource, WebhookResource, WebhookSecret
-from secateur.client.administration import AsyncKeys, AsyncWebhooks
+from secateur.client.resources.async_administration import AsyncKeys, AsyncWebhooks
 from secateur.client.transport.backend import iterate, run
 
 

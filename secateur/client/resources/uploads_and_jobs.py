@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 from api_schemas.api.resources import DatasetResource, ModelResource
 from api_schemas.api.sweeps import SweepResource
-from secateur.client.async_resources import AsyncDatasets, AsyncJobs, AsyncModels, AsyncSweeps, LabelQuery
 from secateur.client.job import Job
+from secateur.client.resources.async_uploads_and_jobs import (
+    AsyncDatasets,
+    AsyncJobs,
+    AsyncModels,
+    AsyncSweeps,
+    LabelQuery,
+)
 from secateur.client.transport.backend import iterate
 
 if TYPE_CHECKING:
