@@ -163,9 +163,9 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
 def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     """Refuse a spec that cannot be met on this model, before anything is queued.
 
-    Raises INVALID_REQUEST (a layer or a side that is not there, or none left to cut; heads that differ in width, or a layout that cannot
-    say so; more heads, channels or neurons that are to stay than there are), WIDTH_MISALIGNED (head widths that are no multiple
-    of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
+    Raises INVALID_REQUEST (a layer or a side that is not there, or none left to cut; heads that differ in width, or a layout that
+    cannot say so; more heads, channels or neurons that are to stay than there are), WIDTH_MISALIGNED (head widths that are no
+    multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
 
     A target is met to the nearest structure, so one below half of the smallest cut would remove nothing. The output bias is
     never removed but counts in the denominator of attention sparsity, so five heads of six are 83.2%, not 83.3%. That target

@@ -187,7 +187,8 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(
     }
     assert query == {
         "model": stock.model_id, "dataset": stock.dataset_id, "preset": "best", "kind": "flops", "parts": "both", "share": "50",
-        "epochs": "3", "criterion": "fisher", "only": "encoder", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
+        "epochs": "3", "criterion": "fisher", "only": "encoder", "calibration_samples": "64",
+        "columns_label": "word", "splits_validation": "dev",
     }  # fmt: skip
     assert query.keys() <= set(Filled.model_fields)
     # A slider of whole percents would round it.

@@ -356,7 +356,8 @@ def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
     for shown in (
         "any number of channels in any head", "widths in multiples of 8", "scores per parameter removed",
         "rotated into its principal axes", "refitted on the calibration samples", "in 4 steps, cubic",
-        "Not cut layers 0, 3", "Cut alone the encoder", "over the model's own labels", "after each step 1 epoch on train, all weights",
+        "Not cut layers 0, 3", "Cut alone the encoder",
+        "over the model's own labels", "after each step 1 epoch on train, all weights",
         "with recovery of all weights",
         "70% of the loss for the original's answers at temperature 3, 30% for the labels",
         "attention outputs matched layer by layer, weight 0.25",
