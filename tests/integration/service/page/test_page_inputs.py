@@ -165,6 +165,7 @@ def test_the_slider_goes_as_far_as_a_job_would(client: TestClient, stock: Stock,
             # A structure of a model this small is some percent of it.
             assert estimate({kind: min(0.999, most / 100 + 0.2)}, **said) == 422, (preset, kind, parts, most)
     assert reach(kind="nonsense") == reach(kind="flops", parts="both", layout="stock") == {"least": None, "most": None}
+    assert reach(only="encoder") == reach(only="nonsense") == {"least": None, "most": None}
     assert reach(model_from="step", model_step=f"job_{'a' * 26}/{'9' * 5000}") == {"least": None, "most": None}
     assert client.get("/new/reach", params={"model": f"mdl_{'a' * 26}"}).status_code == 404
 
