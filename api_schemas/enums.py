@@ -274,6 +274,13 @@ class Part(StrEnum):
     FEED_FORWARD = "feed_forward"
 
 
+class Side(StrEnum):
+    """One of the two stacks of layers of a model that has both."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
 class TargetKind(StrEnum):
     """The quantity that the target's share refers to; the name of the field set in Target."""
 

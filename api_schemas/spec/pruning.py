@@ -20,6 +20,7 @@ from api_schemas.enums import (
     PartShares,
     ScheduleShape,
     Scope,
+    Side,
     Split,
     TargetKind,
 )
@@ -261,6 +262,13 @@ class Pruning(StrictModel):
     )
     exclude_layers: tuple[Annotated[int, Field(ge=0, le=9999)], ...] = Field(
         (), max_length=1024, description="Layers that are not pruned, counted from 0."
+    )
+    # Left out of JSON where it says nothing: programs of before this choice know no such field.
+    only: Side | None = Field(
+        None,
+        exclude_if=lambda side: side is None,
+        description="Of a model with an encoder and a decoder (Whisper), the one to prune: no layer of the other is, as if "
+        "`exclude_layers` named them all. null: both.",
     )
 
     @field_validator("layout")

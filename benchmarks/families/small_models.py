@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.families.examples import CODES, DISTILLED, OPT, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special_models import clap, whisper, whisper_classifier
+from benchmarks.families.special_models import clap, qwen2_audio_encoder, whisper, whisper_classifier
 
 SIZES: dict[str, Any] = {
     "hidden_size": 256,
@@ -56,6 +56,10 @@ MODELS: tuple[Example, ...] = (
             decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_source_positions=300, init_std=0.02,
         )
         for made in (whisper, whisper_classifier)
+    ),
+    qwen2_audio_encoder(
+        num_mel_bins=80, d_model=256, encoder_layers=4, encoder_attention_heads=8, encoder_ffn_dim=1024, max_source_positions=300,
+        initializer_range=0.02,
     ),
     *(
         clap(

@@ -58,6 +58,29 @@ def whisper_classifier(variant: str = "", **changes: Any) -> Example:
     )
 
 
+def qwen2_audio_encoder(variant: str = "", **changes: Any) -> Example:
+    """Qwen2-Audio's tower: a spectrogram for each sample."""
+    sizes = {
+        key: WHISPER[key]
+        for key in ("num_mel_bins", "encoder_layers", "encoder_attention_heads", "d_model", "encoder_ffn_dim")
+    }
+    config = {**sizes, "max_source_positions": WHISPER["max_source_positions"], **changes}
+    mels, frames = config["num_mel_bins"], 2 * config["max_source_positions"]
+
+    def draw(samples: int, generator: torch.Generator) -> Inputs:
+        return {"input_features": torch.randn(samples, mels, frames, generator=generator)}
+
+    files = {"preprocessor_config.json": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": mels}}
+    return Example(
+        "Qwen2AudioEncoder",
+        config,
+        draw,
+        lambda: draw(1, torch.Generator().manual_seed(3)),
+        variant=variant,
+        files=files,
+    )
+
+
 # WavLM: buckets few enough for near positions and far ones to be told apart.
 POSITIONS: dict[str, Any] = {"num_buckets": 12, "max_bucket_distance": 20}
 

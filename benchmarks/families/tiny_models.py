@@ -15,7 +15,7 @@ from benchmarks.families.examples import (
     text,
     waves,
 )
-from benchmarks.families.special_models import POSITIONS, clap, whisper, whisper_classifier
+from benchmarks.families.special_models import POSITIONS, clap, qwen2_audio_encoder, whisper, whisper_classifier
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
 IMAGES = (
@@ -103,6 +103,7 @@ SPECIAL: tuple[Example, ...] = (
     whisper_classifier(),
     whisper_classifier("weighted sum", use_weighted_layer_sum=True),
     whisper("untied", tie_word_embeddings=False),
+    qwen2_audio_encoder(),
     waves("WavLMForSequenceClassification", **POSITIONS),
     waves("WavLMModel", **POSITIONS),
     WAVLM_CTC,

@@ -47,11 +47,9 @@ def spec(target: Mapping[str, float], changes: Mapping[str, Any]) -> EngineSpec:
 
 def encoder_alone(setup: Setup, parameters: int) -> tuple[dict[str, float], dict[str, Any]]:
     """(target, settings) that leave so many parameters in the encoder and the decoder as it is."""
-    layers = {block.layer for block in setup.described.shape.attention}
-    decoder = sorted(layers - set(range(setup.dense.model.config.encoder_layers)))
     gone = encoder_parameters(setup.dense.model, setup.task) - parameters
     share = gone / accounting.total_parameters(setup.described.shape, setup.described.shape.dense)
-    return {"parameters": share}, {**BOTH, "exclude_layers": decoder}
+    return {"parameters": share}, {**BOTH, "only": "encoder"}
 
 
 class Cutter:

@@ -24,6 +24,10 @@ PARTS = {
     "`SiglipVisionModel.from_pretrained(folder).save_pretrained(other)` and "
     "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. SigLIP's image classifier, with two "
     "configurations in one, cannot be pruned.",
+    "qwen2_audio": "The audio tower of a Qwen2-Audio can be pruned on its own and put back, beside a language model that "
+    "stays as it is (docs/families.md says how). Save it separately: "
+    "`Qwen2AudioForConditionalGeneration.from_pretrained(folder).model.audio_tower.save_pretrained(other)` and "
+    "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`.",
     "clap_text_model": "CLAP's text encoder can be pruned with its projection, as ClapTextModelWithProjection: save that "
     "from the whole model's folder.",
 }

@@ -214,6 +214,15 @@ WHISPER: Mapping[str, Rule] = {
     **dict.fromkeys(("median_filter_width", "num_hidden_layers", "classifier_proj_size"), COUNT),
 }
 
+QWEN2_AUDIO_ENCODER: Mapping[str, Rule] = {
+    **dict.fromkeys(("activation_dropout", "attention_dropout", "dropout", "encoder_layerdrop"), RATE),
+    "activation_function": ACTIVATION,
+    # Of what transformers 4 wrote.
+    "init_std": SCALE,
+    "num_hidden_layers": COUNT,
+    "scale_embedding": FLAG,
+}
+
 GPT2: Mapping[str, Rule] = {
     "n_inner": SIZE,
     "activation_function": ACTIVATION,

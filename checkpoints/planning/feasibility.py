@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from math import ceil
 
-from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, TargetKind
+from api_schemas.enums import Balance, Granularity, Layout, Part, Scope, Side, TargetKind
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.pruning import SHARE_OF, Pruning
@@ -42,17 +42,24 @@ def least_channels(pruning: Pruning, layer: LayerWidths | None = None, side: str
     return least_blocks(pruning, layer, side) * channels_a_block(pruning, layer, side)
 
 
+def left_out(shape: ModelShape, pruning: Pruning) -> frozenset[int]:
+    """Numbers of the layers that stay as they are: those in `exclude_layers`, and without `only` no others."""
+    others = frozenset[int]()
+    if pruning.only is not None:
+        others = shape.layers_of(Side.DECODER if pruning.only is Side.ENCODER else Side.ENCODER)
+    return others | set(pruning.exclude_layers)
+
+
 def included_blocks(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
     """Numbers of the attentions that may be cut: of those whose layer is not left out, and that have heads."""
-    pairs = zip(shape.attention, shape.dense.layers, strict=True)
-    return tuple(
-        n for n, (block, layer) in enumerate(pairs) if block.layer not in pruning.exclude_layers and layer.heads
-    )
+    stay, pairs = left_out(shape, pruning), zip(shape.attention, shape.dense.layers, strict=True)
+    return tuple(n for n, (block, layer) in enumerate(pairs) if block.layer not in stay and layer.heads)
 
 
 def included_neurons(shape: ModelShape, pruning: Pruning) -> tuple[int, ...]:
     """Numbers of the feed-forward blocks that may be cut."""
-    return tuple(n for n, block in enumerate(shape.feed_forward) if block.layer not in pruning.exclude_layers)
+    stay = left_out(shape, pruning)
+    return tuple(n for n, block in enumerate(shape.feed_forward) if block.layer not in stay)
 
 
 def least_neurons(pruning: Pruning) -> int:
@@ -156,9 +163,9 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
 def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> None:
     """Refuse a spec that cannot be met on this model, before anything is queued.
 
-    Raises INVALID_REQUEST (a layer that is not there, or none left to cut; heads that differ in width, or a layout that cannot
-    say so; more heads, channels or neurons that are to stay than there are), WIDTH_MISALIGNED (head widths that are no multiple
-    of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
+    Raises INVALID_REQUEST (a layer or a side that is not there, or none left to cut; heads that differ in width, or a layout that
+    cannot say so; more heads, channels or neurons that are to stay than there are), WIDTH_MISALIGNED (head widths that are no
+    multiple of `align`) and SPARSITY_OUT_OF_REACH, naming the maximum or the smallest cut in the target's unit.
 
     A target is met to the nearest structure, so one below half of the smallest cut would remove nothing. The output bias is
     never removed but counts in the denominator of attention sparsity, so five heads of six are 83.2%, not 83.3%. That target
@@ -192,7 +199,7 @@ def _check_bound(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -
             "max_drop",
             "nothing can be removed",
             f"{pruning.granularity.value} cannot remove any of this model's {SHARE_OF[kind]} within what must stay "
-            "(min_heads, min_channels, min_neurons, exclude_layers), whatever the allowed drop.",
+            "(min_heads, min_channels, min_neurons, exclude_layers, only), whatever the allowed drop.",
         )
 
 
@@ -263,7 +270,8 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
             stays += [f"min_heads={least_heads(pruning)}", f"min_channels={least_channels(pruning)}"]
         if Part.FEED_FORWARD in whole.counts & pruning.cuts:
             stays += [f"min_neurons={least_neurons(pruning)}"]
-        excluded = f", {len(set(pruning.exclude_layers))} layers left out" if pruning.exclude_layers else ""
+        count = len(left_out(shape, pruning))
+        excluded = f", {count} layers left out" if count else ""
         further = ""
         if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
             further = ' "parts": ["attention", "feed_forward"] allows more.'
@@ -286,14 +294,20 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
 
 
 def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
+    if pruning.only is not None and not shape.layers_of(pruning.only):
+        detail = f"This model has no encoder beside a decoder; leave only out, instead of asking for its {pruning.only.value}."
+        item = ErrorItem(pointer="/pruning/only", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+    stay = left_out(shape, pruning)
     beyond = sorted(number for number in set(pruning.exclude_layers) if number >= shape.layers)
     if beyond:
         detail = (
             f"The model has layers 0 to {shape.layers - 1}; exclude_layers names layer {', '.join(map(str, beyond))}, "
             "which it does not have."
         )
-    elif all(number in pruning.exclude_layers for number in range(shape.layers)):
-        detail = f"exclude_layers names all {shape.layers} layers; nothing can be removed."
+    elif all(number in stay for number in range(shape.layers)):
+        whole = f"all {shape.layers} layers" if pruning.only is None else f"every layer of the {pruning.only.value}"
+        detail = f"exclude_layers names {whole}; nothing can be removed."
     elif Part.ATTENTION in pruning.cuts and not included_blocks(shape, pruning):
         detail = "The layers that may be cut have no attention left. Use only the part feed_forward to remove more."
         item = ErrorItem(pointer="/pruning/parts", code=ErrorCode.INVALID_REQUEST, detail=detail)

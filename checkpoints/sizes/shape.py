@@ -1,8 +1,10 @@
 """What of a checkpoint decides its cost: the shapes of its attentions and feed-forward blocks, and what lies outside them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from api_schemas.base import FrozenModel
+from api_schemas.enums import Side
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 
 
@@ -104,3 +106,12 @@ class ModelShape(FrozenModel):
     def layers(self) -> int:
         """Transformer layers."""
         return 1 + max(block.layer for block in self.attention)
+
+    def layers_of(self, side: Side) -> frozenset[int]:
+        """Numbers of the layers of the encoder or of the decoder; empty where the model is one stack, and no other attends to it.
+
+        A decoder's layers attend twice: to the text so far and to what the encoder has heard.
+        """
+        attentions = Counter(block.layer for block in self.attention)
+        decoder = frozenset(layer for layer, count in attentions.items() if count > 1)
+        return decoder if side is Side.DECODER or not decoder else frozenset(attentions) - decoder

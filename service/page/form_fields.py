@@ -44,6 +44,7 @@ class Filled(BaseModel):
     preset: str = "best"
     kind: str = "attention_sparsity"
     parts: str = "both"
+    only: str = ""
     share: str = "50"
     goal: str = "share"
     within: str = ""
@@ -83,6 +84,7 @@ def like(request: JobRequest) -> str:
         "preset": pruning.preset,
         "kind": pruning.target.kind.value,
         "parts": _parts(pruning),
+        "only": pruning.only or "",
         "share": f"{100 * pruning.target.share:.12g}" if bound is None else "",
         "goal": "" if bound is None else "within",
         "within": "" if bound is None else f"{100 * bound:.12g}",

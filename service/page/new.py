@@ -13,6 +13,7 @@ from api_schemas.enums import (
     JobState,
     KeyScope,
     LabelSource,
+    Side,
     Split,
     TargetKind,
     UploadState,
@@ -35,7 +36,7 @@ from store.jobs.job_lists import JobFilter
 
 OFFERED = 100
 OFFERED_JOBS = 30
-CHOICES = {"granularity": Granularity, "criterion": Criterion, "basis": Basis}
+CHOICES = {"granularity": Granularity, "criterion": Criterion, "basis": Basis, "only": Side}
 COLUMNS = {
     "input": "Input column",
     "input_pair": "Second input column",

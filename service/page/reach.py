@@ -35,6 +35,7 @@ class Asked(BaseModel):
     preset: str = "best"
     kind: str = "attention_sparsity"
     parts: str = ""
+    only: str = ""
     layout: str = ""
     granularity: str = ""
 
@@ -85,6 +86,8 @@ def _pruning(asked: Asked) -> dict[str, Any]:
         found["parts"] = PARTS[asked.parts]
     if asked.layout == Layout.STOCK:
         found |= {"layout": Layout.STOCK, "granularity": Granularity.PER_HEAD}
+    if asked.only:
+        found["only"] = asked.only
     if asked.granularity:
         found["granularity"] = asked.granularity
     return found if asked.kind in set(TargetKind) else {}

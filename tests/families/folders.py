@@ -104,6 +104,9 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
         return Recipe(name, "ast", {**examples.TINY, "frequency_stride": 8, "time_stride": 8})
     if family.name == "whisper":
         return Recipe(name, "whisper", WHISPER, epochs=20)
+    if family.name == "qwen2_audio_encoder":
+        sizes = ("encoder_layers", "encoder_attention_heads", "d_model", "encoder_ffn_dim")
+        return Recipe(name, family.name, {key: WHISPER[key] for key in sizes})
     if family.name == "clap":
         return Recipe(name, "clap", CLAP)
     own = {**own, **examples.CODES} if name.endswith("ForPreTraining") else own

@@ -19,6 +19,7 @@ from api_schemas.enums import (
     NeuronSelection,
     Normalization,
     Scope,
+    Side,
     TargetKind,
 )
 from api_schemas.spec.presets import PresetName
@@ -65,6 +66,9 @@ class PruningOptions:
     )
     scope: Annotated[Scope | None, _option("One threshold for the model, or one per layer.")] = None
     balance: Annotated[Balance | None, _option("Rank QK and VO together, or remove equal shares.")] = None
+    only: Annotated[
+        Side | None, _option("Of an encoder and a decoder (Whisper), prune this one and leave the other's layers.")
+    ] = None
     layout: Annotated[Layout | None, _option("`stock`: the result loads without custom code.")] = None
     align: Annotated[
         int | None,
@@ -86,7 +90,7 @@ class PruningOptions:
     def by_path(self) -> dict[str, Any]:
         """What was given, by its path in a spec; all but the target."""
         names = ("preset", "granularity", "criterion", "basis", "compensation", "neuron_selection", "normalization")
-        given = {name: getattr(self, name) for name in (*names, "scope", "balance", "layout", "align")}
+        given = {name: getattr(self, name) for name in (*names, "scope", "balance", "only", "layout", "align")}
         chosen: dict[str, Any] = {f"pruning.{name}": value for name, value in given.items()}
         chosen["pruning.schedule.steps"] = self.steps
         chosen["finetune.epochs"] = self.epochs or None

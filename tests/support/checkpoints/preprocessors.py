@@ -64,6 +64,7 @@ MODEL_TYPES = {
     "waveform": "wav2vec2",
     "ctc": "hubert",
     "whisper": "whisper",
+    "qwen2_audio_encoder": "qwen2_audio_encoder",
     "clap": "clap_audio_model",
 }
 
@@ -250,6 +251,11 @@ def _whisper(folder: Path) -> dict[str, Any]:
     }
 
 
+def _qwen2_audio_encoder(folder: Path) -> dict[str, Any]:
+    WhisperFeatureExtractor(feature_size=16, chunk_length=2).save_pretrained(folder)
+    return {"num_mel_bins": 16, "max_source_positions": 100}
+
+
 def _ast(folder: Path) -> dict[str, Any]:
     ASTFeatureExtractor(num_mel_bins=32, max_length=40).save_pretrained(folder)
     return {"num_mel_bins": 32, "max_length": 40}
@@ -287,5 +293,6 @@ _BUILDERS: Any = {
     "waveform": _waveform,
     "ctc": _ctc,
     "whisper": _whisper,
+    "qwen2_audio_encoder": _qwen2_audio_encoder,
     "clap": _clap,
 }

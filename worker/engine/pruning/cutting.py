@@ -14,7 +14,7 @@ from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import Pruning
 from checkpoints.describe import Checkpoint
-from checkpoints.planning.feasibility import max_share
+from checkpoints.planning.feasibility import left_out, max_share
 from checkpoints.sizes.cost_model import MOST_DIVISIONS, scoring_passes
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data import FeatureSplit, PreparedData
@@ -317,7 +317,8 @@ class Cutting:
 
     def _left_out(self, loaded: LoadedModel) -> frozenset[str]:
         """Paths of the maps to the residual stream in layers that the spec leaves as they are."""
-        left, shape = self.spec.pruning.exclude_layers, self.described.shape
+        shape = self.described.shape
+        left = left_out(shape, self.spec.pruning)
         if not left:
             return frozenset()
         layout = loaded.model_spec.layout_of(loaded.model)

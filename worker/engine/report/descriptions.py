@@ -168,6 +168,8 @@ def method(spec: EngineSpec, last: StepMetrics) -> list[Line]:
         ("compensation", _COMPENSATION[_compensation(pruning)]),
         ("target", f"{parts.goals_in_words(pruning)}, in {steps}"),
     ]
+    if pruning.only is not None:
+        lines.append(("cut alone", f"the {pruning.only.value}"))
     if pruning.exclude_layers:
         lines.append(("not cut", "layers " + ", ".join(map(str, pruning.exclude_layers))))
     if last.calibration_samples:

@@ -60,7 +60,7 @@ export function bodyOf(fields) {
   if (!bounded && fields.steps !== "0") pruning.schedule = { steps: number(fields.steps) };
   // Heads of one layer have to be alike in a stock layout; ranks that each head chooses itself lose least.
   if (fields.layout) Object.assign(pruning, { layout: "stock", granularity: "per_head" });
-  for (const name of ["granularity", "criterion", "basis"]) if (fields[name]) pruning[name] = fields[name];
+  for (const name of ["only", "granularity", "criterion", "basis"]) if (fields[name]) pruning[name] = fields[name];
   const calibration = {};
   if (fields.calibration_split) calibration.split = fields.calibration_split;
   if (fields.calibration_samples) calibration.samples = number(fields.calibration_samples);

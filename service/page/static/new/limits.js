@@ -3,7 +3,7 @@
 import { call } from "../calls.js";
 
 const LEAST = 5, MOST = 95;
-const BY = ["model", "model_step", "model_bucket", "model_prefix", "model_from", "preset", "kind", "parts", "layout", "granularity"];
+const BY = ["model", "model_step", "model_bucket", "model_prefix", "model_from", "preset", "kind", "parts", "only", "layout", "granularity"];
 const seen = new Map();
 
 // Whether the slider had to move.

@@ -28,6 +28,7 @@ REFUSED = [
     ({"target": {"flops": 0.1, "latency": 0.1}}, "invalid_request", "/pruning/target"),
     ({"target": {}}, "invalid_request", "/pruning/target"),
     ({"exclude_layers": [2]}, "invalid_request", "/pruning/exclude_layers"),
+    ({"only": "encoder"}, "invalid_request", "/pruning/only"),
     ({"exclude_layers": [0, 1]}, "invalid_request", "/pruning/exclude_layers"),
     ({"exclude_layers": [-1]}, "invalid_request", "/pruning/exclude_layers/0"),
     ({"exclude_layers": [1], "layout": "stock"}, "invalid_request", "/pruning/exclude_layers"),

@@ -165,6 +165,7 @@ def test_the_slider_goes_as_far_as_a_job_would(client: TestClient, stock: Stock,
             # A structure of a model this small is some percent of it.
             assert estimate({kind: min(0.999, most / 100 + 0.2)}, **said) == 422, (preset, kind, parts, most)
     assert reach(kind="nonsense") == reach(kind="flops", parts="both", layout="stock") == {"least": None, "most": None}
+    assert reach(only="encoder") == reach(only="nonsense") == {"least": None, "most": None}
     assert reach(model_from="step", model_step=f"job_{'a' * 26}/{'9' * 5000}") == {"least": None, "most": None}
     assert client.get("/new/reach", params={"model": f"mdl_{'a' * 26}"}).status_code == 404
 
@@ -179,7 +180,7 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(
         },
         "pruning": {
             "target": {"flops": 0.5}, "parts": ["attention", "feed_forward"], "criterion": "fisher",
-            "calibration": {"samples": 64},
+            "calibration": {"samples": 64}, "only": "encoder",
         },
     }  # fmt: skip
     query = {
@@ -187,7 +188,8 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(
     }
     assert query == {
         "model": stock.model_id, "dataset": stock.dataset_id, "preset": "best", "kind": "flops", "parts": "both", "share": "50",
-        "epochs": "3", "criterion": "fisher", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
+        "epochs": "3", "criterion": "fisher", "only": "encoder", "calibration_samples": "64",
+        "columns_label": "word", "splits_validation": "dev",
     }  # fmt: skip
     assert query.keys() <= set(Filled.model_fields)
     # A slider of whole percents would round it.

@@ -111,6 +111,8 @@ ELSEWHERE = {
     # A property, of `local_attention`; as a key it is refused of any class.
     "modernbert": {"sliding_window"},
     "whisper": {"n_positions"},
+    # Of the whole model, which stands in the same module.
+    "qwen2_audio_encoder": {"audio_config", "text_config", "audio_token_id", "ignore_index", "vocab_size"},
 }
 
 

@@ -4,14 +4,22 @@ from typing import Any
 
 import pytest
 
-from api_schemas.enums import Granularity, TargetKind
+from api_schemas.enums import Granularity, Side, TargetKind
 from api_schemas.errors import SecateurError
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.pruning import Pruning
-from checkpoints.planning.feasibility import check_feasible, max_share, max_sparsity, narrowest, smallest_cut
+from checkpoints.planning.feasibility import (
+    check_feasible,
+    left_out,
+    max_share,
+    max_sparsity,
+    narrowest,
+    reach,
+    smallest_cut,
+)
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
-from checkpoints.sizes.shape import FeedForwardShape
+from checkpoints.sizes.shape import FeedForwardShape, ModelShape
 from tests.support.checkpoints.shapes import equal_shape
 
 LAYERS, HEADS, WIDTH, HIDDEN = 4, 4, 16, 64
@@ -209,6 +217,46 @@ def test_layers_that_cannot_be_left_out(exclude: list[int]) -> None:
     error = refused(pruning(0.2, exclude_layers=exclude))
     assert (error.code, error.errors[0].pointer) == ("invalid_request", "/pruning/exclude_layers")
     check_feasible(SHAPE, DENSE, pruning(0.2, exclude_layers=[0, 0, 3]))
+
+
+def with_a_decoder() -> ModelShape:
+    """SHAPE's layers 2 and 3 as a decoder's, which attend twice, and a feed-forward block in each of the four."""
+    first, second, *decoder = SHAPE.attention
+    twice = tuple(block for block in decoder for _ in range(2))
+    neurons = tuple(FeedForwardShape(layer=n, hidden=HIDDEN, neurons=96, tokens=50, first_bias=True, second_bias=True)
+                    for n in range(LAYERS))  # fmt: skip
+    return SHAPE.model_copy(update={"attention": (first, second, *twice), "feed_forward": neurons})
+
+
+@pytest.mark.parametrize(("only", "other"), [("encoder", [2, 3]), ("decoder", [0, 1])])
+def test_one_side_alone_is_the_other_left_out(only: str, other: list[int]) -> None:
+    shape, parts = with_a_decoder(), ["attention", "feed_forward"]
+    for kind, changes in (("attention_sparsity", {}), ("flops", {"parts": parts}), ("ffn_sparsity", {})):
+        asked = pruning(0.03, kind, only=only, **changes)
+        same = pruning(0.03, kind, exclude_layers=other, **changes)
+        assert narrowest(shape, shape.dense, asked) == narrowest(shape, shape.dense, same) != shape.dense
+        unit = asked.target.kind
+        assert smallest_cut(shape, shape.dense, asked, unit) == smallest_cut(shape, shape.dense, same, unit)
+        check_feasible(shape, shape.dense, asked)
+    assert left_out(shape, pruning(only=only, exclude_layers=[other[0], 1])) == {*other, 1}
+    for spec, pointer in (
+        (pruning(0.9, only=only), "/pruning/target/attention_sparsity"),
+        (
+            pruning(0.1, only=only, exclude_layers=[n for n in range(LAYERS) if n not in other]),
+            "/pruning/exclude_layers",
+        ),
+    ):
+        with pytest.raises(SecateurError) as caught:
+            check_feasible(shape, shape.dense, spec)
+        assert caught.value.errors[0].pointer == pointer
+    with pytest.raises(SecateurError, match=f"every layer of the {only}"):
+        reach(shape, shape.dense, spec)
+
+
+def test_one_side_of_a_model_that_has_no_two() -> None:
+    for only in Side:
+        error = refused(pruning(0.2, only=only))
+        assert (error.code, error.errors[0].pointer) == ("invalid_request", "/pruning/only")
 
 
 def test_widths_that_are_no_multiple_of_align() -> None:

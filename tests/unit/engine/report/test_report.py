@@ -347,7 +347,7 @@ def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
     spec = EngineSpec.model_validate({
         "pruning": {
             "target": {"attention_sparsity": 0.5}, "granularity": "ragged", "basis": "principal", "align": 8,
-            "compensation": "least_squares", "normalization": "parameters", "exclude_layers": [0, 3],
+            "compensation": "least_squares", "normalization": "parameters", "exclude_layers": [0, 3], "only": "encoder",
             "schedule": {"steps": 4, "shape": "cubic"}, "calibration": {"labels": "model"},
         },
         "finetune": {"method": "full", "epochs": 1, "distill": {"weight": 0.7, "temperature": 3, "attention": 0.25}},
@@ -356,7 +356,8 @@ def test_the_method_is_told(tmp_path: Path, job: Job) -> None:
     for shown in (
         "any number of channels in any head", "widths in multiples of 8", "scores per parameter removed",
         "rotated into its principal axes", "refitted on the calibration samples", "in 4 steps, cubic",
-        "Not cut layers 0, 3", "over the model's own labels", "after each step 1 epoch on train, all weights",
+        "Not cut layers 0, 3", "Cut alone the encoder",
+        "over the model's own labels", "after each step 1 epoch on train, all weights",
         "with recovery of all weights",
         "70% of the loss for the original's answers at temperature 3, 30% for the labels",
         "attention outputs matched layer by layer, weight 0.25",
