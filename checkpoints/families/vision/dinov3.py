@@ -50,7 +50,9 @@ def _head_dim(config: Config) -> int:
     # So many wavelengths the class makes of a width: of a few, 196 among them, one too many in floating point.
     if 4 * math.ceil(1 / (4 / width)) != width:
         raise UnusableConfigError(
-            key, f"heads are {width} wide, and transformers' positions of patches only fit multiples of 4, and not 196"
+            key,
+            f"heads are {width} wide, but transformers' positions of rows and columns fit only multiples of 4: all up to 192, "
+            "of larger ones some",
         )
     return width
 
