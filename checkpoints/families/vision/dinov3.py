@@ -61,7 +61,7 @@ def _patches(config: Config) -> int:
     """Of an image of the config's size, or of sides of SIDE pixels where that is larger."""
     for key in ("image_size", "patch_size"):
         if not isinstance(config[key], int):
-            raise UnusableConfigError(key, "must be one number: transformers before 5.18 reads no other")
+            raise UnusableConfigError(key, "must be one number: transformers 5.10 reads no other")
     side, patch = min(config["image_size"], SIDE), config["patch_size"]
     if patch > side:
         raise UnusableConfigError("patch_size", "a patch is larger than the image")
