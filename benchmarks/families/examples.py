@@ -127,7 +127,7 @@ def image(name: str, processor: str, special: int, variant: str = "", **changes:
 
     sides = {"height": height, "width": width}
     files = {"preprocessor_config.json": {"image_processor_type": processor, "size": sides, "crop_size": sides}}
-    takes_no_mask = name.startswith(("CLIP", "Siglip"))
+    takes_no_mask = name.startswith(("CLIP", "Siglip", "DINOv3"))
     return Example(name, config, draw, nominal, None if takes_no_mask else mask, variant, files)
 
 

@@ -36,7 +36,7 @@ MODELS: tuple[Example, ...] = (
     *(
         image(name, f"{line}ImageProcessor", special, image_size=224, patch_size=16, **SIZES)
         for name, line, special in (
-            ("Dinov2ForImageClassification", "Bit", 1), ("Dinov2Model", "Bit", 1),
+            ("Dinov2ForImageClassification", "Bit", 1), ("Dinov2Model", "Bit", 1), ("DINOv3ViTModel", "DINOv3ViT", 1),
             ("CLIPVisionModelWithProjection", "CLIP", 1), ("CLIPVisionModel", "CLIP", 1), ("SiglipVisionModel", "Siglip", 0),
         )
     ),

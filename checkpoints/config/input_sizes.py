@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from checkpoints.families.patch_encoder import FRACTIONS
+
 Settings = Mapping[str, Any]
 Misfit = tuple[str, str]
 """The setting, and what is wrong with it."""
@@ -13,9 +15,11 @@ MAX_VALUES = 2**24
 """Of one clip's features: 64 MiB."""
 CROPPED = ("DeiT", "CLIP", "Bit")
 """Image processors that cut a square out of the middle, unless they are told not to."""
-IMAGES = ("ViT", "Siglip", *CROPPED)
+IMAGES = ("ViT", "Siglip", "DINOv3ViT", *CROPPED)
 BY_THE_SHORTER = ("CLIP", "Bit")
 """Of these, those that make the shorter side of an image 224 long."""
+OF_FRACTIONS = (2, 3)
+"""Of Pillow's numbers for ways to resize, bilinear and bicubic: those that fractions are resized by as bytes are."""
 PADDINGS = ("repeatpad", "repeat", "pad")
 TRUNCATIONS = ("fusion", "rand_trunc")
 
@@ -84,6 +88,10 @@ def _unusable(numbers: Mapping[str, Any], seconds: str) -> Misfit | None:
 
 
 def _image(kind: str, config: Settings, settings: Settings, largest: int | None) -> Misfit | None:
+    if kind in FRACTIONS and settings.get("do_rescale", True) is False:
+        return "do_rescale", "must be true: this class resizes and normalizes fractions, and bytes would not be"
+    if kind in FRACTIONS and settings.get("do_resize", True) and settings.get("resample", 2) not in OF_FRACTIONS:
+        return "resample", "must be 2 (bilinear) or 3 (bicubic) for this class"
     cropped = settings.get("do_center_crop", kind.startswith(CROPPED))
     if not cropped and not settings.get("do_resize", True):
         return (

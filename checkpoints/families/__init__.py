@@ -29,6 +29,7 @@ from checkpoints.families.text.modernbert import MODERNBERT
 from checkpoints.families.text.mpnet import MPNET
 from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
 from checkpoints.families.vision.dinov2 import DINOV2
+from checkpoints.families.vision.dinov3 import DINOV3
 from checkpoints.families.vision.vit import DEIT, VIT
 
 FAMILIES: tuple[Family, ...] = (
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     VIT,
     DEIT,
     DINOV2,
+    DINOV3,
     CLIP_VISION,
     SIGLIP_VISION,
     WAV2VEC2,

@@ -32,7 +32,8 @@ class AttentionKind(StrEnum):
     GATED_POSITIONS = "gated_positions"
     """WavLM: relative positions, gated by the layer's input, are added to the scores."""
     ROTARY = "rotary"
-    """Channels of q and k are rotated in pairs, by angles that grow with the token's place."""
+    """Channels of q and k are rotated in pairs, by angles that grow with the token's place; not those of tokens that come before
+    the first angles."""
     ROTARY_CACHED = "rotary_cached"
     """The same in a decoder, whose keys and values may be kept from token to token."""
     WINDOWED = "windowed"

@@ -140,6 +140,17 @@ DINOV2: Mapping[str, Rule] = {
     "out_indices": ListOf(COUNT, 1025),
 }
 
+# Of what moves and scales positions in training, the largest factors: a logarithm is taken of them.
+_FACTOR = Number(1.0, 1e3, null=True)
+DINOV3: Mapping[str, Rule] = {
+    **DINOV2,
+    "attention_dropout": RATE,
+    "rope_theta": Number(1.0, 1e12),
+    "pos_embed_shift": Number(0.0, 1e3, null=True),
+    **dict.fromkeys(("pos_embed_jitter", "pos_embed_rescale"), _FACTOR),
+    "return_class_token": FLAG,
+}
+
 SIGLIP_VISION: Mapping[str, Rule] = {"attention_dropout": RATE}
 
 TEXT: Mapping[str, Rule] = {

@@ -6,6 +6,8 @@ from typing import Any
 from checkpoints.families.encoder import EncoderNames
 
 PROCESSORS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
+FRACTIONS = ("DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast")
+"""Those that resize an image once its values are fractions; others resize bytes, and round."""
 
 # Of pretraining, or of the plain encoder's pooler: neither a class of an image nor a hidden state is computed with either.
 UNREAD = r"(\w+\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"

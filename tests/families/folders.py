@@ -73,6 +73,7 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "wavlm": special_models.POSITIONS,
     "electra": {"embedding_size": 20},
     "dinov2": {"mlp_ratio": 2},
+    "dinov3": {"num_register_tokens": 3},
     "clip_vision": {"initializer_factor": 4.0},
 }
 """What the configurations of some families have beside."""

@@ -48,7 +48,7 @@ def _patches(config: Config, most: int | None = None) -> int:
 
 def _layout(config: Config, architecture: Architecture) -> Layout:
     full = DINOV2.filled(config)
-    _check_stages(config, full["num_hidden_layers"])
+    check_stages(config, full["num_hidden_layers"])
     hidden, heads, patches = full["hidden_size"], full["num_attention_heads"], _patches(full, SIDE)
     rows, columns = pair(full["patch_size"])
     sizes = EncoderSizes(
@@ -72,7 +72,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     )
 
 
-def _check_stages(config: Config, layers: int) -> None:
+def check_stages(config: Config, layers: int) -> None:
     """What a backbone hands out, which no class here is: as the class writes it of itself, or it could not be built."""
     known: dict[str, list[object]] = {
         "stage_names": ["stem", *(f"stage{layer + 1}" for layer in range(min(layers, MAX_LAYERS)))]

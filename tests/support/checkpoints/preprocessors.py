@@ -60,6 +60,7 @@ MODEL_TYPES = {
     "deit": "deit",
     "clip_vision": "clip_vision_model",
     "dinov2": "dinov2",
+    "dinov3": "dinov3_vit",
     "siglip_vision": "siglip_vision_model",
     "waveform": "wav2vec2",
     "ctc": "hubert",
@@ -203,6 +204,25 @@ def _dinov2(folder: Path) -> dict[str, Any]:
     return {"image_size": SIDE + 16}
 
 
+def _dinov3(folder: Path) -> dict[str, Any]:
+    """Settings as published: transformers writes them with torchvision alone."""
+    said = {
+        "image_processor_type": "DINOv3ViTImageProcessorFast",
+        "do_resize": True,
+        "size": {"height": SIDE, "width": SIDE},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 0.00392156862745098,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "do_center_crop": None,
+        "crop_size": None,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return {"image_size": SIDE}
+
+
 def _siglip_vision(folder: Path) -> dict[str, Any]:
     SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return {"image_size": SIDE}
@@ -289,6 +309,7 @@ _BUILDERS: Any = {
     "deit": _deit,
     "clip_vision": _clip_vision,
     "dinov2": _dinov2,
+    "dinov3": _dinov3,
     "siglip_vision": _siglip_vision,
     "waveform": _waveform,
     "ctc": _ctc,

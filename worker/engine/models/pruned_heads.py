@@ -151,6 +151,13 @@ class Turns(NamedTuple):
         return Turns(cos, sin, tuple(count for count in self.counts for _ in range(queries)))
 
 
+def behind(angles: tuple[torch.Tensor, torch.Tensor], states_BTD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines, (…, T, R), where a stock class has them of the last tokens alone: those before turn by nothing."""
+    cos, sin = angles
+    before = (0, 0, states_BTD.shape[-2] - cos.shape[-2], 0)
+    return (functional.pad(cos, before, value=1.0), functional.pad(sin, before)) if before[2] else angles
+
+
 def rotate(states_BTC: torch.Tensor, widths: list[int], turns: Turns) -> torch.Tensor:
     """Rotary positions: of each head channels p and p + P, taken as a point in the plane, turn by the angle of pair p.
 

@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .pruned_heads import (
     Call,
     Turns,
+    behind,
     cached_width,
     eager_attention,
     head_groups,
@@ -314,7 +315,7 @@ class PrunedRotaryAttention(PrunedAttention):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        turns = self.turns(*position_embeddings) if self.heads else None
+        turns = self.turns(*behind(position_embeddings, hidden_states)) if self.heads else None
         # For kernels that compute nothing beyond it; others go by the mask.
         kwargs = {**self.window(), **kwargs}
         output, weights = self.in_calls(hidden_states, hidden_states, attention_mask, turns, **kwargs)

@@ -4,6 +4,7 @@ What is wanted are the original's own states of the same input. They are made an
 hundred times the room of the data. Shapes: B samples, T tokens, D width.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ def encoder_of(model: nn.Module) -> nn.Module:
     adapted: Any = model
     whole = adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
     encoder: nn.Module = whole.base_model
-    return encoder
+    # DINOv3 calls its stack of layers by the name under which others have the encoder; an encoder takes the model's own input.
+    return encoder if whole.main_input_name in inspect.signature(encoder.forward).parameters else whole
 
 
 def _directions(states_BTD: Tensor) -> Tensor:

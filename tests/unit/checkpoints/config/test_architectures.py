@@ -64,6 +64,7 @@ from checkpoints.config.checkpoint_config import read_config
             {"model_type": "dinov2_with_registers", "architectures": ["Dinov2WithRegistersModel"]},
             "The nearest supported class by name is Dinov2Model",
         ),
+        ({"model_type": "dinov3_vit", "architectures": ["DINOv3ViTBackbone"]}, "save it as DINOv3ViTModel"),
         ({"model_type": "vit", "architectures": ["ViTForMaskedImageModeling"]}, "save it as ViTModel"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "Save it separately: `ClapAudioModelWithProjection"),
         ({"model_type": "clap", "architectures": ["ClapModel"]}, "or `ClapTextModelWithProjection"),

@@ -25,6 +25,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
+from transformers.models.dinov3_vit import modeling_dinov3_vit
 
 from api_schemas.enums import Head
 from api_schemas.spec.recovery import Augment, Distill, Lora
@@ -178,7 +179,10 @@ class Job:
 
 @pytest.fixture(autouse=True)
 def what_torch_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of `meta`, generators; and what it makes there of a list of numbers is not fake."""
+    """Of `meta`, generators; and what it makes there of a list of numbers is not fake.
+
+    And what DINOv3's class keeps of one call for all others is real there, and here of a mode that has ended.
+    """
     make = torch.tensor
 
     def tensor(data: Any, *args: Any, **settings: Any) -> Tensor:
@@ -190,6 +194,8 @@ def what_torch_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
         return mode.from_tensor(made)
 
     monkeypatch.setattr(torch, "tensor", tensor)
+    anew: Any = modeling_dinov3_vit.get_patches_center_coordinates
+    monkeypatch.setattr(modeling_dinov3_vit, "get_patches_center_coordinates", anew.__wrapped__)
     monkeypatch.setattr(LabelGenerators, "generator", lambda _self, _device: None)
 
 

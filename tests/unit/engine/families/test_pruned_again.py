@@ -30,9 +30,16 @@ CODE = ("configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py", "pr
 
 
 def half(widths):
-    """What is left of any model without the first head of a layer, and every other channel and neuron of the rest."""
+    """What is left of any model without the first head of a layer, and every other channel (or pair) and neuron of the rest."""
     whole = Selection.all(widths)
-    heads = tuple(tuple(KeptHead(h.head, h.qk[::2], h.vo[::2]) for h in layer[1:]) for layer in whole.heads)
+
+    def others(qk, rotary):
+        return (*qk[: len(qk) // 2][::2], *qk[len(qk) // 2 :][::2]) if rotary else qk[::2]
+
+    heads = tuple(
+        tuple(KeptHead(h.head, others(h.qk, layer.rotary), h.vo[::2]) for h in kept[1:])
+        for kept, layer in zip(whole.heads, widths.layers, strict=True)
+    )
     return Selection(heads, tuple(neurons[::2] for neurons in whole.neurons))
 
 

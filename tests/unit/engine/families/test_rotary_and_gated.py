@@ -28,7 +28,7 @@ from worker.engine.latency.table_measurement import _Bench
 from worker.engine.models.attention import attention_blocks
 from worker.engine.models.feed_forward import all_neurons, feed_forward_blocks
 from worker.engine.models.model_spec import attention_entry
-from worker.engine.models.pruned_heads import Turns, rotate
+from worker.engine.models.pruned_heads import Turns, behind, rotate
 from worker.engine.models.pruned_layers import PrunedRotaryAttention
 from worker.engine.pruning.compensation import Ridges, refit_outputs
 from worker.engine.pruning.cutting import nonincreasing_scores
@@ -77,6 +77,17 @@ def test_rotation_is_multiplication_by_complex_numbers_of_the_first_channels(wid
         expected = np.concatenate([points.real, points.imag, own[..., 2 * pairs :]], -1)
         np.testing.assert_allclose(found[head].numpy(), expected, atol=1e-6)
         start += pairs
+
+
+def test_tokens_before_the_first_angles_stay_as_they_are():
+    """DINOv3's class token and registers."""
+    states, angles = torch.randn(2, 5, 8), torch.rand(3, 4) * 6
+    cos, sin = behind((angles.cos(), angles.sin()), states)
+    found = rotate(states, [8], Turns(cos[:, None], sin[:, None]))
+    torch.testing.assert_close(found[:, :2], states[:, :2])
+    turns = Turns(angles.cos()[:, None], angles.sin()[:, None])
+    torch.testing.assert_close(found[:, 2:], rotate(states[:, 2:], [8], turns))
+    assert (found[:, 2:] - states[:, 2:]).abs().max() > 0.1
 
 
 def test_cut_twice_is_cut_once_and_pairs_keep_their_angles(whole):

@@ -2,20 +2,22 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch.nn import functional
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from checkpoints.config.preprocessor_fields import MAX_SIDE
 from checkpoints.data.clip_flaws import Flaw
 from checkpoints.data.media import IMAGE_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 from checkpoints.families import family_of
-from checkpoints.families.patch_encoder import processors
+from checkpoints.families.patch_encoder import FRACTIONS, processors
 from checkpoints.files.preprocessor_files import preprocessor_type
 from worker.engine.data.featurizers.base import Value, file_bytes
 from worker.engine.data.settings import (
@@ -47,17 +49,19 @@ class ImageFeaturizer:
         self.flaws: list[Flaw] = []
         settings, config = read_preprocessor(model_dir), full_config(model_dir)
         kind = preprocessor_type(settings)
-        check_type(kind, processors(*LINES))
+        check_type(kind, (*processors(*LINES), *FRACTIONS))
         for key in _SIZE_KEYS:
             _check_size(settings, key)
         # Always Pillow's: it is there on every machine, and the tensor backend rounds otherwise.
-        (line,) = (line for line in LINES if kind in processors(line))
-        processor = getattr(transformers, f"{line}ImageProcessorPil")
+        lines = {name: line for line in LINES for name in processors(line)}
+        make: Any = (
+            _ByFractions if kind in FRACTIONS else getattr(transformers, f"{lines[kind]}ImageProcessorPil").from_dict
+        )
         family = family_of(model_type(model_dir))
         largest, (height, width) = family.largest_side if family else None, _pair(config["image_size"])
         self._shape = (config["num_channels"], height, width)
         try:
-            self._process: Any = processor.from_dict(settings)
+            self._process: Any = make(settings)
             made = self._pixels(Image.new("RGB", (MAX_SIDE // 64, MAX_SIDE // 128)))
         except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError, IndexError) as error:
             raise invalid(first_line(error)) from error
@@ -85,6 +89,59 @@ class ImageFeaturizer:
     def _pixels(self, image: Image.Image) -> Pixels:
         pixels: Pixels = np.asarray(self._process(image, return_tensors="np")["pixel_values"][0], dtype=np.float32)
         return pixels
+
+
+class _ByFractions:
+    """DINOv3's processor, which resizes an image once its values are fractions, with the operations of torchvision's tensors.
+
+    transformers has it with torchvision alone, which nothing else here needs. What comes out is the same, bit for bit.
+    """
+
+    modes: Mapping[int, str] = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
+
+    def __init__(self, settings: Settings) -> None:
+        import transformers
+
+        # Another's class for the settings, which all read alike; these two are the class's own.
+        own = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+        self.said: Any = transformers.ViTImageProcessorPil.from_dict({**own, **settings})
+
+    def __call__(self, image: Image.Image, *, return_tensors: str) -> dict[str, list[Pixels]]:
+        """`return_tensors` is there for the others' sake. Raises ValueError for settings that make no image."""
+        del return_tensors
+        said = self.said
+        pixels_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() * said.rescale_factor
+        if said.do_resize:
+            size, mode = self._size(pixels_CHW), self.modes[said.resample]
+            if size != tuple(pixels_CHW.shape[1:]):
+                resized = functional.interpolate(pixels_CHW[None], size, mode=mode, align_corners=False, antialias=True)
+                pixels_CHW = resized[0]
+        if said.do_center_crop:
+            pixels_CHW = self._middle(pixels_CHW)
+        if said.do_normalize:
+            mean, std = (torch.tensor(each).float().reshape(-1, 1, 1) for each in (said.image_mean, said.image_std))
+            pixels_CHW = (pixels_CHW - mean) / std
+        return {"pixel_values": [pixels_CHW.numpy()]}
+
+    def _size(self, pixels_CHW: torch.Tensor) -> tuple[int, int]:
+        """What the image is resized to: height and width, or what makes its shorter side so long."""
+        size = self.said.size
+        if size.shortest_edge and not size.longest_edge:
+            height, width = pixels_CHW.shape[1:]
+            long = int(size.shortest_edge * max(height, width) / min(height, width))
+            return (size.shortest_edge, long) if height <= width else (long, size.shortest_edge)
+        if size.height and size.width:
+            return size.height, size.width
+        raise ValueError(f"size must have height and width, or shortest_edge, but is {size}")
+
+    def _middle(self, pixels_CHW: torch.Tensor) -> torch.Tensor:
+        """The middle of the image that is cut out of it."""
+        size = self.said.crop_size
+        spare = [have - wanted for have, wanted in zip(pixels_CHW.shape[1:], (size.height, size.width), strict=True)]
+        if min(spare) < 0:
+            raise ValueError(f"crop_size {size.height} × {size.width} is larger than the resized image")
+        top, left = (side // 2 for side in spare)
+        return pixels_CHW[:, top : top + size.height, left : left + size.width]
 
 
 def decode_rgb(data: bytes, where: str) -> Image.Image:

@@ -72,6 +72,66 @@ def test_pixels_are_those_of_the_checkpoints_processor(tmp_path: Path, kind: str
     assert split.uniform
 
 
+@pytest.mark.parametrize(
+    ("changes", "resized", "box"),
+    [
+        ({}, (32, 32), None),
+        ({"resample": 3}, (32, 32), None),
+        ({"size": {"height": 24, "width": 40}}, (24, 40), None),
+        # The shorter side is 33, and 32 × 30 are cut out of the middle.
+        (
+            {"size": {"shortest_edge": 33}, "do_center_crop": True, "crop_size": {"height": 32, "width": 30}},
+            (33, 49),
+            (0, 9, 32, 39),
+        ),
+    ],
+)
+def test_dinov3_resizes_fractions_as_pillow_resizes_floats(
+    tmp_path: Path, changes: dict[str, Any], resized: tuple[int, int], box: tuple[int, int, int, int] | None
+) -> None:
+    """transformers' class needs torchvision. Pillow's filters, of which torch's are a copy, by channel and without rounding."""
+    folder = preprocessors.write("dinov3", tmp_path / "model")
+    said = json.loads((folder / "preprocessor_config.json").read_text()) | changes
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    image = Image.open(io.BytesIO(noise(0, (60, 90))))
+    found = ImageFeaturizer(folder)._pixels(image)
+    values = np.asarray(image, dtype=np.float32) / 255
+    channels = [
+        np.asarray(Image.fromarray(channel).resize(resized[::-1], said["resample"]))
+        for channel in values.transpose(2, 0, 1)
+    ]
+    expected = (np.stack(channels) - np.reshape(said["image_mean"], (3, 1, 1))) / np.reshape(
+        said["image_std"], (3, 1, 1)
+    )
+    if box is not None:
+        top, left, bottom, right = box
+        expected = expected[:, top:bottom, left:right]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": {"height": 10**9, "width": 10**9}},
+        {"size": {"height": 648, "width": 648}},
+        {"size": {"height": 4, "width": 32}},
+        {"size": {"max_height": 32, "max_width": 32}},
+        {"size": {"shortest_edge": 16}, "do_center_crop": True, "crop_size": 64},
+        {"do_center_crop": True},
+        {"resample": 0},
+        {"image_std": [0.0, 0.0, 0.0]},
+    ],
+)
+def test_settings_that_dinov3_cannot_use_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = preprocessors.write("dinov3", tmp_path / "model", patch_size=8)
+    saved = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(saved | settings))
+    with pytest.raises(SecateurError) as caught:
+        ImageFeaturizer(folder)
+    assert caught.value.code is ErrorCode.CONFIG_INVALID
+
+
 def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [noise(seed) for seed in range(70)]
     one = prepared(tmp_path, images).splits[Split.TRAIN]

@@ -18,6 +18,7 @@ from checkpoints.families.audio.wav2vec2 import WAV2VEC2
 from checkpoints.families.base import Architecture
 from checkpoints.families.vision.clip_vision import CLIP_VISION, SIGLIP_VISION
 from checkpoints.families.vision.dinov2 import DINOV2
+from checkpoints.families.vision.dinov3 import DINOV3
 from checkpoints.families.vision.vit import DEIT
 from checkpoints.files.preprocessor_files import TYPE_FIELDS, preprocessor_settings, preprocessor_type
 from checkpoints.sizes.accounting import ModelShape
@@ -44,6 +45,8 @@ VIT = checkpoint(Modality.IMAGE, Head.CLASSIFICATION, "ViTImageProcessor")
 BERT = checkpoint(Modality.TEXT, Head.EMBEDDING)
 SOUND = replace(VIT, family=CLAP)
 DINO = replace(VIT, family=DINOV2)
+DINO_3 = replace(VIT, family=DINOV3)
+OF_FRACTIONS = {"image_processor_type": "DINOv3ViTImageProcessorFast"}
 CLIP_OF_IMAGES, SIGLIP_OF_IMAGES = (replace(VIT, family=family) for family in (CLIP_VISION, SIGLIP_VISION))
 
 
@@ -239,6 +242,11 @@ def test_settings_that_make_no_inputs_are_refused_before_a_worker_has_them(
         (SIGLIP_OF_IMAGES, {"image_size": 384}, {}, "size"),
         (DINO, {"image_size": 518}, {"crop_size": 574}, "crop_size"),
         (DINO, {"image_size": 4096}, {"do_center_crop": False, "size": 4096}, "size"),
+        (DINO_3, {}, {**OF_FRACTIONS, "size": {"height": 656, "width": 656}}, "size"),
+        (DINO_3, {}, {**OF_FRACTIONS, "size": {"shortest_edge": 224}}, "size"),
+        (DINO_3, {}, {**OF_FRACTIONS, "do_rescale": False}, "do_rescale"),
+        (DINO_3, {}, {**OF_FRACTIONS, "resample": 1}, "resample"),
+        (DINO_3, {}, {**OF_FRACTIONS, "image_std": [0.2, 0.2, 0]}, "image_std"),
         (replace(VIT, family=WAV2VEC2), {}, {"feature_size": 80}, "feature_size"),
         (SOUND, {}, {"feature_size": 80}, "feature_size"),
     ],
@@ -266,6 +274,9 @@ def test_inputs_of_another_size_are_refused_before_a_worker_has_them(
         (CLIP_OF_IMAGES, {"image_size": 336}, {"crop_size": 336, "do_center_crop": True, "size": 336, "resample": 3}),
         (DINO, {"image_size": 518}, {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}),
         (DINO, {"image_size": 224}, {"size": 518, "crop_size": 518}),
+        (DINO_3, {}, OF_FRACTIONS),
+        (DINO_3, {}, {**OF_FRACTIONS, "size": {"height": 640, "width": 512}, "resample": 3, "do_center_crop": None}),
+        (DINO_3, {}, {"image_processor_type": "ViTImageProcessor", "size": 224, "resample": 1}),
         (CLIP_OF_IMAGES, {}, {"feature_extractor_type": "CLIPFeatureExtractor"}),
         (SIGLIP_OF_IMAGES, {}, {"size": {"height": 224, "width": 224}, "resample": 3, "image_mean": [0.5, 0.5, 0.5]}),
     ],
