@@ -69,7 +69,7 @@ def cut_by(loaded: LoadedModel, kept: Selection) -> LoadedModel:
 def keeps(widths: AttentionWidths) -> dict[str, Selection]:
     """Every kind of cut, by name, of a dense model with these widths."""
     draw = random.Random(0)
-    rotary = bool(widths.layers[0].rotary)
+    rotary, qk_whole = bool(widths.layers[0].rotary), widths.layers[0].qk_whole
     whole = keep_all(widths)
 
     def head(kept: KeptHead, qk: int, vo: int) -> KeptHead:
@@ -77,6 +77,7 @@ def keeps(widths: AttentionWidths) -> dict[str, Selection]:
         # Of rotated channels both of a pair, i and i + half, or none; an odd number is rounded up.
         some = sorted(draw.sample(range(pairs), -(-qk // 2))) if rotary else []
         own = (*some, *(pair + pairs for pair in some)) if rotary else tuple(sorted(draw.sample(kept.qk, qk)))
+        own = kept.qk if qk_whole else own
         return KeptHead(kept.head, own, tuple(sorted(draw.sample(kept.vo, vo))))
 
     def ragged(layer: tuple[KeptHead, ...]) -> tuple[KeptHead, ...]:

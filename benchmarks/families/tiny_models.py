@@ -132,6 +132,12 @@ DECODERS = (
     text(
         "Qwen2ForCausalLM", {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
     ),
+    text("Qwen3ForCausalLM", LLAMA),
+    text(
+        "Qwen3ForCausalLM",
+        {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}, 30,
+        "all biases", tie_word_embeddings=True, attention_bias=True,
+    ),
     text(
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),

@@ -49,7 +49,7 @@ _QWEN2 = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
 _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_GPT2, *_PIECES)
 _OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2)
-_DECODERS = ("llama", "mistral", "qwen2")
+_DECODERS = ("llama", "mistral", "qwen2", "qwen3")
 """Model types that any of these may be of as well."""
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
@@ -68,7 +68,7 @@ _FIRST = {
     "modernbert": "PreTrainedTokenizerFast",
     **dict.fromkeys(("gpt2", "opt"), "GPT2Tokenizer"),
     **dict.fromkeys(("llama", "mistral"), "LlamaTokenizer"),
-    "qwen2": "Qwen2Tokenizer",
+    **dict.fromkeys(("qwen2", "qwen3"), "Qwen2Tokenizer"),
 }
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")

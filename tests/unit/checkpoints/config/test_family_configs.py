@@ -148,14 +148,13 @@ REFUSED = [
     ("OPTForCausalLM", "layerdrop", 2.0),
     *(
         (name, key, value)
-        for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+        for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
         for key, value in (
             ("num_key_value_heads", 5),
             ("num_key_value_heads", 64),
             ("num_key_value_heads", 0),
             ("num_key_value_heads", "8"),
             ("num_key_value_heads", 2**30),
-            ("num_attention_heads", 7),
             ("num_attention_heads", 0),
             ("num_attention_heads", 2048),
             ("head_dim", 0),
@@ -194,6 +193,7 @@ REFUSED = [
             ("tie_word_embeddings", "no"),
         )
     ),
+    *((name, "num_attention_heads", 7) for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")),
     ("MistralForCausalLM", "num_key_value_heads", None),
     ("MistralForCausalLM", "sliding_window", 0),
     ("MistralForCausalLM", "sliding_window", "4096"),
@@ -206,6 +206,9 @@ REFUSED = [
     ("Qwen2ForCausalLM", "layer_types", ["sliding_attention"] * 32),
     ("Qwen2ForCausalLM", "max_window_layers", -1),
     ("Qwen2ForCausalLM", "use_sliding_window", "yes"),
+    ("Qwen3ForCausalLM", "head_dim", None),
+    ("Qwen3ForCausalLM", "attention_bias", 1),
+    ("Qwen3ForCausalLM", "layer_types", ["sliding_attention"] * 32),
 ]
 
 
