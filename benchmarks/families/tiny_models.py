@@ -7,6 +7,7 @@ from benchmarks.families.examples import (
     GPT2,
     LLAMA,
     OPT,
+    PHI,
     QWEN2,
     TEXT,
     Example,
@@ -127,6 +128,10 @@ DECODERS = (
         tie_word_embeddings=False,
     ),
     text("LlamaForCausalLM", LLAMA),
+    text("PhiForCausalLM", PHI),
+    text("PhiForCausalLM", PHI, 30, "tied", tie_word_embeddings=True, num_key_value_heads=4),
+    text("Phi3ForCausalLM", {**PHI, "sliding_window": 4}),
+    text("Phi3ForCausalLM", PHI, 30, "rotated in part", tie_word_embeddings=True, partial_rotary_factor=0.5),
     # Every token sees four, itself among them.
     text("MistralForCausalLM", {**LLAMA, "sliding_window": 4}),
     text(

@@ -28,16 +28,27 @@ MOST_CHANNELS = 2**16
 """Of the queries of a layer: four times those of the largest models that there are."""
 _THETA = Number(1.0, 1e12)
 _FACTOR = Number(1e-3, 1e6)
-_ROPE = ObjectOf(
+_POSITIONS: Mapping[str, Rule] = {
+    **dict.fromkeys(("rope_type", "type"), OneOf(("default", "linear", "dynamic", "llama3", "yarn"))),
+    "rope_theta": _THETA,
+    **dict.fromkeys(("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"), _FACTOR),
+    **dict.fromkeys(("factor", "mscale", "mscale_all_dim"), _FACTOR),
+    "original_max_position_embeddings": SIZE,
+    "truncate": Boolean(),
+}
+_ROPE = ObjectOf(_POSITIONS)
+PARTIAL_ROPE = ObjectOf({**_POSITIONS, "partial_rotary_factor": RATE})
+LONGROPE = ObjectOf(
     {
-        **dict.fromkeys(("rope_type", "type"), OneOf(("default", "linear", "dynamic", "llama3", "yarn"))),
+        **dict.fromkeys(("rope_type", "type"), OneOf(("default", "longrope", "su", "yarn"))),
         "rope_theta": _THETA,
-        **dict.fromkeys(("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"), _FACTOR),
-        **dict.fromkeys(("factor", "mscale", "mscale_all_dim"), _FACTOR),
+        "partial_rotary_factor": RATE,
+        **dict.fromkeys(("short_factor", "long_factor"), ListOf(_FACTOR, 512)),
+        **dict.fromkeys(("factor", "attention_factor", "short_mscale", "long_mscale"), _FACTOR),
         "original_max_position_embeddings": SIZE,
-        "truncate": Boolean(),
     }
 )
+"""What Phi-3's configs say of positions, whose other kinds than the default are told apart where they are refused."""
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "linear": ("factor",),
     "dynamic": ("factor",),
@@ -67,6 +78,9 @@ WINDOW_FIELDS: Mapping[str, Rule] = {
 REFUSED: Mapping[str, tuple[Any, str]] = {
     "partial_rotary_factor": (1.0, "rotary positions must cover the whole head; leave this out"),
 }
+FOLLOWS: Mapping[str, tuple[Any, str]] = {
+    "head_dim": (None, "the head width follows from hidden_size and num_attention_heads; leave this out"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,8 @@ class GroupedSizes:
     queries: int
     """Heads of queries for each of these."""
     head_dim: int
+    rotary: int
+    """Channels of a head, its first ones, that positions rotate."""
     neurons: int
     words: int
     tokens: int
@@ -134,12 +150,29 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
         heads=heads,
         queries=all_queries // heads,
         head_dim=head_dim,
+        rotary=head_dim,
         neurons=config["intermediate_size"],
         words=config["vocab_size"],
         tokens=block_tokens(config["max_position_embeddings"], "max_position_embeddings"),
         tied=config["tie_word_embeddings"],
         biases=biases,
     )
+
+
+def rotated_channels(config: Config, head_dim: int, share: float) -> int:
+    """How many channels of a head positions rotate, as the class reads it: `share` of them where the config does not say.
+
+    Raises UnusableConfigError where these are no pairs.
+    """
+    said = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    share = said.get("partial_rotary_factor", config.get("partial_rotary_factor", share))
+    rotated = int(head_dim * share)
+    if rotated < 2 or rotated % 2:
+        raise UnusableConfigError(
+            "partial_rotary_factor",
+            f"{share} of a head {head_dim} wide is {rotated} channels, but rotary positions require an even number from 2 on",
+        )
+    return rotated
 
 
 def window_types(config: Config, layers: int) -> tuple[str, ...]:
@@ -168,7 +201,7 @@ def _check_positions(name: str, said: Mapping[str, Any]) -> None:
 
 def layout_from(sizes: Callable[[Config], GroupedSizes]) -> Callable[[Config, Architecture], Layout]:
     """`Family.layout` of the family whose configs `sizes` reads."""
-    return lambda config, _architecture: _layout(sizes(config))
+    return lambda config, _architecture: grouped_layout(sizes(config))
 
 
 def tensors_from(sizes: Callable[[Config], GroupedSizes]) -> Callable[[Config, Architecture, int], Shapes]:
@@ -176,7 +209,8 @@ def tensors_from(sizes: Callable[[Config], GroupedSizes]) -> Callable[[Config, A
     return lambda config, architecture, _labels: _tensors(sizes(config), architecture)
 
 
-def _layout(sizes: GroupedSizes) -> Layout:
+def grouped_layout(sizes: GroupedSizes) -> Layout:
+    """The blocks, in Llama's names."""
     attention, feed_forward, layers = [], [], []
     for number in range(sizes.layers):
         at = f"{PREFIX}layers.{number}"
@@ -206,7 +240,7 @@ def _layout(sizes: GroupedSizes) -> Layout:
                     # Also where a layer sees a window: the others are masked, which spares torch's kernels nothing.
                     pairs=sizes.tokens**2,
                     queries_per_head=sizes.queries,
-                    rotary=sizes.head_dim,
+                    rotary=sizes.rotary,
                     qk_whole=sizes.normed,
                 ),
             )

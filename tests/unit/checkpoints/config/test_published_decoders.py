@@ -191,8 +191,74 @@ PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
             "vocab_size": 151936,
         },
     ),
+    "microsoft/phi-2": (
+        2_779_683_840,
+        {
+            "architectures": ["PhiForCausalLM"],
+            "attention_dropout": 0.0,
+            "bos_token_id": 50256,
+            "embd_pdrop": 0.0,
+            "eos_token_id": 50256,
+            "hidden_act": "gelu_new",
+            "hidden_size": 2560,
+            "initializer_range": 0.02,
+            "intermediate_size": 10240,
+            "layer_norm_eps": 1e-05,
+            "max_position_embeddings": 2048,
+            "model_type": "phi",
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "num_key_value_heads": 32,
+            "partial_rotary_factor": 0.4,
+            "qk_layernorm": False,
+            "resid_pdrop": 0.1,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": False,
+            "torch_dtype": "float16",
+            "transformers_version": "4.37.0",
+            "use_cache": True,
+            "vocab_size": 51200,
+        },
+    ),
+    "microsoft/Phi-3-mini-4k-instruct": (
+        3_821_079_552,
+        {
+            "architectures": ["Phi3ForCausalLM"],
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "bos_token_id": 1,
+            "embd_pdrop": 0.0,
+            "eos_token_id": 32000,
+            "hidden_act": "silu",
+            "hidden_size": 3072,
+            "initializer_range": 0.02,
+            "intermediate_size": 8192,
+            "max_position_embeddings": 4096,
+            "model_type": "phi3",
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "num_key_value_heads": 32,
+            "original_max_position_embeddings": 4096,
+            "pad_token_id": 32000,
+            "resid_pdrop": 0.0,
+            "rms_norm_eps": 1e-05,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "sliding_window": 2047,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+            "transformers_version": "4.40.2",
+            "use_cache": True,
+            "vocab_size": 32064,
+        },
+    ),
 }
-UNREAD = {"HuggingFaceTB/SmolLM2-135M": "`is_llama_config`, `rope_interleaved`", "Qwen/Qwen2.5-0.5B": "`use_mrope`"}
+UNREAD = {
+    "HuggingFaceTB/SmolLM2-135M": "`is_llama_config`, `rope_interleaved`",
+    "Qwen/Qwen2.5-0.5B": "`use_mrope`",
+    "microsoft/Phi-3-mini-4k-instruct": "`attention_bias`",
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -215,7 +281,8 @@ def test_it_is_as_large_as_the_class_itself(name: str) -> None:
         other_flops=known.layout.other_flops,
         bytes_per_parameter=2,
     )
-    inside = [each for path, each in built.named_parameters() if "_proj" in path]
+    maps = ("_proj", ".dense.", ".fc")
+    inside = [each for path, each in built.named_parameters() if any(name in path for name in maps)]
     assert accounting.total_parameters(shape, shape.dense) == sum(each.numel() for each in inside)
     # Of each token two products a weight, the head's too, beside scores and their mixing, all pairs of a block.
     heads, width = config["num_attention_heads"], known.layout.attention[0].shape.head_dim
