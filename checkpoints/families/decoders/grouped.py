@@ -165,12 +165,12 @@ def rotated_channels(config: Config, head_dim: int, share: float) -> int:
     Raises UnusableConfigError where these are no pairs.
     """
     said = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    share = said.get("partial_rotary_factor", config.get("partial_rotary_factor", share))
-    rotated = int(head_dim * share)
+    own: float = said.get("partial_rotary_factor", config.get("partial_rotary_factor", share))
+    rotated = int(head_dim * own)
     if rotated < 2 or rotated % 2:
         raise UnusableConfigError(
             "partial_rotary_factor",
-            f"{share} of a head {head_dim} wide is {rotated} channels, but rotary positions require an even number from 2 on",
+            f"{own} of a head {head_dim} wide is {rotated} channels, but rotary positions require an even number from 2 on",
         )
     return rotated
 

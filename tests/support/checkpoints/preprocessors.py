@@ -15,6 +15,7 @@ from transformers import (
     CamembertTokenizer,
     ClapFeatureExtractor,
     CLIPImageProcessorPil,
+    CodeGenTokenizer,
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
@@ -173,6 +174,12 @@ def _qwen2(folder: Path) -> dict[str, Any]:
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
 
 
+def _phi(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs(["<|endoftext|>"])
+    CodeGenTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
+
+
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
     """Of XLM-RoBERTa's line: what sentencepiece counted, whole words and every letter of CORPUS."""
     words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
@@ -280,8 +287,9 @@ _BUILDERS: Any = {
     "gpt2": _gpt2,
     "opt": _opt,
     "llama": _llama,
-    "mistral": _mistral,
-    **dict.fromkeys(("qwen2", "qwen3", "phi", "phi3"), _qwen2),
+    **dict.fromkeys(("mistral", "phi3"), _mistral),
+    **dict.fromkeys(("qwen2", "qwen3"), _qwen2),
+    "phi": _phi,
     "vit": _vit,
     "deit": _deit,
     "clip_vision": _clip_vision,
