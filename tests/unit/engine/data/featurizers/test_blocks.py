@@ -61,3 +61,16 @@ def test_a_tokenizer_that_is_named_otherwise_is_read_as_transformers_reads_it(
     expected, found = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
     for text in ("the good films, Ada!", " a  bad film", "one\ntwo"):
         assert found(text)["input_ids"] == expected(text)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["mistral", "phi3"])
+def test_a_tokenizer_file_counts_where_transformers_goes_by_it(kind: str, tmp_path: Path) -> None:
+    """And not by the class that is named, which would divide texts in its own way."""
+    folder = preprocessors.write(kind, tmp_path)
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "Lowercase"}}))
+    expected, found = (
+        AutoTokenizer.from_pretrained(folder)("ADA")["input_ids"],
+        load_tokenizer(folder)("ADA")["input_ids"],
+    )
+    assert found == expected == load_tokenizer(folder)("ada")["input_ids"]
