@@ -165,7 +165,7 @@ def rotated_channels(config: Config, head_dim: int, share: float) -> int:
     Raises UnusableConfigError where these are no pairs.
     """
     said = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    own: float = said.get("partial_rotary_factor", config.get("partial_rotary_factor", share))
+    own: Any = said.get("partial_rotary_factor", config.get("partial_rotary_factor", share))
     rotated = int(head_dim * own)
     if rotated < 2 or rotated % 2:
         raise UnusableConfigError(

@@ -244,6 +244,7 @@ REFUSED = [
     ("Phi3ForCausalLM", "rope_scaling", {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [1.0] * 48}),
     ("Phi3ForCausalLM", "rope_scaling", {"type": "su", "short_factor": [1.0] * 48, "long_factor": [1.0] * 48}),
     ("Phi3ForCausalLM", "rope_scaling", {"type": "yarn", "factor": 2.0}),
+    ("Phi3ForCausalLM", "rope_parameters", {"rope_type": "default", "short_factor": [1.0]}),
     ("Phi3ForCausalLM", "rope_scaling", {"type": "linear", "factor": 2.0}),
     ("Phi3ForCausalLM", "rms_norm_eps", -1.0),
     ("Qwen3ForCausalLM", "head_dim", None),
