@@ -29,8 +29,9 @@ _PADDING = 32000
 def _sizes(config: Config) -> GroupedSizes:
     for key in ("rope_parameters", "rope_scaling"):
         said = config.get(key) or {}
-        kind = said.get("rope_type", said.get("type", "default"))
-        if kind != "default" or not said.keys().isdisjoint(("short_factor", "long_factor")):
+        factors = not said.keys().isdisjoint(("short_factor", "long_factor"))
+        kind = "longrope" if factors else said.get("rope_type", said.get("type", "default"))
+        if kind != "default":
             raise UnusableConfigError(
                 key,
                 f"positions of type {kind} are not supported: Phi-3 takes every other than default for longrope, whose angles "
