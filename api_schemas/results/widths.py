@@ -42,6 +42,12 @@ class LayerWidths(FrozenModel):
         "hexadecimal bit mask in which bit p stands for pair p. In a head with P pairs, channels p and p + P form a pair; "
         "those after 2 P are not rotated.",
     )
+    qk_whole: bool = Field(
+        False,
+        exclude_if=lambda whole: not whole,
+        description="True if queries and keys are normed over all channels of a head (Qwen3): QK channels are then removed only "
+        "together with their head.",
+    )
 
     @field_validator("rotary", mode="before")
     @classmethod
@@ -84,13 +90,17 @@ class LayerWidths(FrozenModel):
     @property
     def qk_unit(self) -> int:
         """QK channels that leave together at the least."""
+        if self.qk_whole:
+            return max(self.qk, default=1)
         return 2 if self.rotary else 1
 
     def units(self, side: str, head: int) -> tuple[tuple[int, ...], ...]:
-        """The channels of one side of a head, those together that leave together: each alone, or the two of a rotated pair.
+        """The channels of one side of a head, those together that leave together: each alone, the two of a rotated pair, or all.
 
         Of a head that is rotated in part only the other QK channels go by twos of neighbours, so that all its units are alike.
         """
+        if side == "qk" and self.qk_whole:
+            return (tuple(range(self.qk[head])),)
         if side != "qk" or not self.rotary:
             return tuple((c,) for c in range((self.qk if side == "qk" else self.vo)[head]))
         pairs = len(self.rotary[head])

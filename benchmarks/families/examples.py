@@ -204,6 +204,14 @@ LLAMA: Mapping[str, Any] = {
 }  # fmt: skip
 # Four for each.
 QWEN2: Mapping[str, Any] = {**LLAMA, "num_key_value_heads": 2}
+# Heads as wide as the hidden size has them, half of whose channels Phi does not rotate.
+PHI: Mapping[str, Any] = {
+    **TINY,
+    "num_key_value_heads": 2,
+    "vocab_size": WORDS,
+    "max_position_embeddings": 30,
+    "pad_token_id": None,
+}
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }

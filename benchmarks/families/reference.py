@@ -69,15 +69,22 @@ def cut_by(loaded: LoadedModel, kept: Selection) -> LoadedModel:
 def keeps(widths: AttentionWidths) -> dict[str, Selection]:
     """Every kind of cut, by name, of a dense model with these widths."""
     draw = random.Random(0)
-    rotary = bool(widths.layers[0].rotary)
+    first = widths.layers[0]
+    rotated = len(first.rotary[0]) if first.rotary else 0
     whole = keep_all(widths)
 
+    def queries(kept: KeptHead, qk: int) -> tuple[int, ...]:
+        if first.qk_whole:
+            return kept.qk
+        if not rotated:
+            return tuple(sorted(draw.sample(kept.qk, qk)))
+        # Of rotated channels both of a pair, or none; of those that are left, two neighbours. An odd number is rounded up.
+        units = [(pair, pair + rotated) for pair in range(rotated)]
+        units += [(channel, channel + 1) for channel in range(2 * rotated, len(kept.qk), 2)]
+        return tuple(sorted(channel for unit in draw.sample(units, -(-qk // 2)) for channel in unit))
+
     def head(kept: KeptHead, qk: int, vo: int) -> KeptHead:
-        pairs = len(kept.qk) // 2
-        # Of rotated channels both of a pair, i and i + half, or none; an odd number is rounded up.
-        some = sorted(draw.sample(range(pairs), -(-qk // 2))) if rotary else []
-        own = (*some, *(pair + pairs for pair in some)) if rotary else tuple(sorted(draw.sample(kept.qk, qk)))
-        return KeptHead(kept.head, own, tuple(sorted(draw.sample(kept.vo, vo))))
+        return KeptHead(kept.head, queries(kept, qk), tuple(sorted(draw.sample(kept.vo, vo))))
 
     def ragged(layer: tuple[KeptHead, ...]) -> tuple[KeptHead, ...]:
         return tuple(head(kept, draw.randint(1, len(kept.qk)), draw.randint(1, len(kept.vo))) for kept in layer)

@@ -7,6 +7,7 @@ from benchmarks.families.examples import (
     GPT2,
     LLAMA,
     OPT,
+    PHI,
     QWEN2,
     TEXT,
     Example,
@@ -142,10 +143,20 @@ DECODERS = (
         tie_word_embeddings=False,
     ),
     text("LlamaForCausalLM", LLAMA),
+    text("PhiForCausalLM", PHI),
+    text("PhiForCausalLM", PHI, 30, "tied", tie_word_embeddings=True, num_key_value_heads=4),
+    text("Phi3ForCausalLM", {**PHI, "sliding_window": 4}),
+    text("Phi3ForCausalLM", PHI, 30, "rotated in part", tie_word_embeddings=True, partial_rotary_factor=0.5),
     # Every token sees four, itself among them.
     text("MistralForCausalLM", {**LLAMA, "sliding_window": 4}),
     text(
         "Qwen2ForCausalLM", {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    ),
+    text("Qwen3ForCausalLM", LLAMA),
+    text(
+        "Qwen3ForCausalLM",
+        {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}, 30,
+        "all biases", tie_word_embeddings=True, attention_bias=True,
     ),
     text(
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,

@@ -20,7 +20,10 @@ from checkpoints.families.decoders.gpt2 import GPT2
 from checkpoints.families.decoders.llama import LLAMA
 from checkpoints.families.decoders.mistral import MISTRAL
 from checkpoints.families.decoders.opt import OPT
+from checkpoints.families.decoders.phi import PHI
+from checkpoints.families.decoders.phi3 import PHI3
 from checkpoints.families.decoders.qwen2 import QWEN2
+from checkpoints.families.decoders.qwen3 import QWEN3
 from checkpoints.families.text.bert import BERT, CAMEMBERT, ROBERTA, XLM_ROBERTA
 from checkpoints.families.text.clap_text import CLAP_TEXT
 from checkpoints.families.text.distilbert import DISTILBERT
@@ -64,6 +67,9 @@ FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
     QWEN2,
+    QWEN3,
+    PHI,
+    PHI3,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

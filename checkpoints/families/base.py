@@ -36,6 +36,8 @@ class AttentionKind(StrEnum):
     the first angles."""
     ROTARY_CACHED = "rotary_cached"
     """The same in a decoder, whose keys and values may be kept from token to token."""
+    NORMED_ROTARY_CACHED = "normed_rotary_cached"
+    """The same, where q and k are normed over the channels of each head before they are rotated."""
     WINDOWED = "windowed"
     """Swin: a table of relative positions is added to the scores, inside windows."""
     SHARED_POSITIONS = "shared_positions"
@@ -62,6 +64,8 @@ class AttentionSite:
     joined: str | None = None
     """The one map that the stock class has in the place of q, k and v, whose outputs are theirs in this order; q, k and v are
     then paths in the pruned class alone, all inside of it or none."""
+    norms: Mapping[str, str] = field(default_factory=dict)
+    """Of q and k, paths of the norms over the channels of each head that their outputs go through (`AttentionShape.qk_whole`)."""
 
     def projections(self) -> dict[str, str]:
         """Path of each projection, by side."""

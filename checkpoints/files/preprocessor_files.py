@@ -48,8 +48,9 @@ _QWEN2 = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 # Whose words are in tokenizer.json alone: the file that sentencepiece wrote is not read.
 _PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
 _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_GPT2, *_PIECES)
-_OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2)
-_DECODERS = ("llama", "mistral", "qwen2")
+_CODEGEN = ("CodeGenTokenizer", "CodeGenTokenizerFast")
+_OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2, *_CODEGEN)
+_DECODERS = ("llama", "mistral", "qwen2", "qwen3", "phi", "phi3")
 """Model types that any of these may be of as well."""
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
@@ -66,15 +67,15 @@ _FIRST = {
     "xlm-roberta": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",
     "modernbert": "PreTrainedTokenizerFast",
-    **dict.fromkeys(("gpt2", "opt"), "GPT2Tokenizer"),
-    **dict.fromkeys(("llama", "mistral"), "LlamaTokenizer"),
-    "qwen2": "Qwen2Tokenizer",
+    **dict.fromkeys(("gpt2", "opt", "phi"), "GPT2Tokenizer"),
+    **dict.fromkeys(("llama", "mistral", "phi3"), "LlamaTokenizer"),
+    **dict.fromkeys(("qwen2", "qwen3"), "Qwen2Tokenizer"),
 }
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _VOCABULARIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys((*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast"), ((WHOLE,), ("vocab.txt",))),
-    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER, *_GPT2, *_QWEN2), ((WHOLE,), ("vocab.json", "merges.txt"))),
+    **dict.fromkeys((*BYTE_PAIRS, *_WHISPER, *_GPT2, *_QWEN2, *_CODEGEN), ((WHOLE,), ("vocab.json", "merges.txt"))),
     **dict.fromkeys(_CTC_TOKENIZERS, (("vocab.json",),)),
 }
 

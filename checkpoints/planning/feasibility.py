@@ -141,6 +141,8 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
     qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
     blocks = [channels_a_block(pruning, layer, "qk") * qk, channels_a_block(pruning, layer, "vo") * vo]
+    if layer.qk_whole:
+        del blocks[0]
     channel = sum(blocks) if both else max(blocks)
     narrows = any(max(own) > least_channels(pruning, layer, side) for side, own in (("qk", layer.qk), ("vo", layer.vo)))
     head = min(width * qk + other * vo for width, other in zip(layer.qk, layer.vo, strict=True))
@@ -177,6 +179,7 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
     """
     _check_layers(shape, pruning)
     _check_pruned(shape, pruning)
+    _check_sides(shape, pruning)
     _check_alignment(widths, pruning)
     for kind, target in pruning.target.goals:
         if kind is TargetKind.LATENCY:
@@ -211,6 +214,7 @@ def reach(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> tuple
     """
     _check_layers(shape, pruning)
     _check_pruned(shape, pruning)
+    _check_sides(shape, pruning)
     _check_alignment(widths, pruning)
     kind = pruning.target.kind
     if kind is TargetKind.LATENCY:
@@ -275,6 +279,8 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         further = ""
         if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
             further = ' "parts": ["attention", "feed_forward"] allows more.'
+        if any(block.qk_whole for block in shape.attention) and pruning.granularity is not Granularity.ENTIRE_HEAD:
+            further = f" QK channels, which are normed by head, are removed only with their head.{further}"
         if everything and kind is TargetKind.ATTENTION_SPARSITY:
             further = " Output biases stay even when all heads are removed."
         raise infeasible(
@@ -340,6 +346,20 @@ def _check_pruned(shape: ModelShape, pruning: Pruning) -> None:
         return
     item = ErrorItem(pointer=f"/pruning/{field}", code=ErrorCode.INVALID_REQUEST, detail=detail)
     raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_sides(shape: ModelShape, pruning: Pruning) -> None:
+    """A spec that gives QK a share of its own supposes that QK channels can go without their head."""
+    whole = [number for number in included_blocks(shape, pruning) if shape.attention[number].qk_whole]
+    apart = pruning.balance is Balance.EQUAL and pruning.granularity is not Granularity.ENTIRE_HEAD
+    if whole and apart and Part.ATTENTION in pruning.cuts:
+        detail = (
+            "This model norms queries and keys over all channels of a head, so QK channels are removed only with their head and "
+            "cannot have a share of their own. Use balance joint, which removes VO channels and whole heads, or granularity "
+            "entire_head."
+        )
+        item = ErrorItem(pointer="/pruning/balance", code=ErrorCode.INVALID_REQUEST, detail=detail)
+        raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 
 
 def _check_alignment(widths: AttentionWidths, pruning: Pruning) -> None:

@@ -91,7 +91,14 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     if family.name == "clap_text":
         return Recipe(name, "clap_text", {**examples.TINY, **examples.CLAP_TEXT})
     if head is Head.CAUSAL_LM:
-        grouped = {"llama": examples.LLAMA, "mistral": examples.LLAMA, "qwen2": examples.QWEN2}
+        grouped = {
+            "llama": examples.LLAMA,
+            "mistral": examples.LLAMA,
+            "qwen2": examples.QWEN2,
+            "qwen3": examples.LLAMA,
+            "phi": examples.PHI,
+            "phi3": examples.PHI,
+        }
         config = {"gpt2": examples.GPT2, "opt": examples.OPT, **grouped}[family.name]
         made = ("vocab_size", "n_positions", "max_position_embeddings")
         return Recipe(name, family.name, {key: value for key, value in config.items() if key not in made})

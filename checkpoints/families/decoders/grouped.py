@@ -1,10 +1,10 @@
 """What decoders with rotary positions and grouped queries share: Llama's module tree, which others took over name by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checkpoints.config_rules import AnyOf, Boolean, Integer, Null, Number, ObjectOf, OneOf, Rule
+from checkpoints.config_rules import AnyOf, Boolean, Integer, ListOf, Null, Number, ObjectOf, OneOf, Rule
 from checkpoints.families.base import (
     Architecture,
     AttentionKind,
@@ -14,11 +14,10 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.config_fields import RATE, SIZE
+from checkpoints.families.config_fields import COUNT, FLAG, RATE, SIZE
 from checkpoints.families.decoders.causal import block_tokens
 from checkpoints.families.encoder import MAX_HEADS, MAX_LAYERS, head_width
 from checkpoints.families.tensor_shapes import Shapes
-from checkpoints.families.text.text_encoder import untied
 from checkpoints.sizes.shape import AttentionShape, FeedForwardShape
 
 PREFIX = "model."
@@ -29,16 +28,27 @@ MOST_CHANNELS = 2**16
 """Of the queries of a layer: four times those of the largest models that there are."""
 _THETA = Number(1.0, 1e12)
 _FACTOR = Number(1e-3, 1e6)
-_ROPE = ObjectOf(
+_POSITIONS: Mapping[str, Rule] = {
+    **dict.fromkeys(("rope_type", "type"), OneOf(("default", "linear", "dynamic", "llama3", "yarn"))),
+    "rope_theta": _THETA,
+    **dict.fromkeys(("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"), _FACTOR),
+    **dict.fromkeys(("factor", "mscale", "mscale_all_dim"), _FACTOR),
+    "original_max_position_embeddings": SIZE,
+    "truncate": Boolean(),
+}
+_ROPE = ObjectOf(_POSITIONS)
+PARTIAL_ROPE = ObjectOf({**_POSITIONS, "partial_rotary_factor": RATE})
+LONGROPE = ObjectOf(
     {
-        **dict.fromkeys(("rope_type", "type"), OneOf(("default", "linear", "dynamic", "llama3", "yarn"))),
+        **dict.fromkeys(("rope_type", "type"), OneOf(("default", "longrope", "su", "yarn"))),
         "rope_theta": _THETA,
-        **dict.fromkeys(("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"), _FACTOR),
-        **dict.fromkeys(("factor", "mscale", "mscale_all_dim"), _FACTOR),
+        "partial_rotary_factor": RATE,
+        **dict.fromkeys(("short_factor", "long_factor"), ListOf(_FACTOR, 512)),
+        **dict.fromkeys(("factor", "attention_factor", "short_mscale", "long_mscale"), _FACTOR),
         "original_max_position_embeddings": SIZE,
-        "truncate": Boolean(),
     }
 )
+"""What Phi-3's configs say of positions, whose other kinds than the default are told apart where they are refused."""
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "linear": ("factor",),
     "dynamic": ("factor",),
@@ -56,8 +66,20 @@ FIELDS: Mapping[str, Rule] = {
 }
 """Beside what formulas here read. The stock class computes cosines and sines of whole heads, of whatever kind they are, and
 pruned attention takes those of the pairs that are left."""
+WHOLE, WINDOW = "full_attention", "sliding_attention"
+"""transformers' names of layers whose tokens see all before them, and of those that see a window."""
+WINDOW_FIELDS: Mapping[str, Rule] = {
+    "use_sliding_window": FLAG,
+    "sliding_window": SIZE,
+    "max_window_layers": COUNT,
+    "layer_types": ListOf(OneOf((WHOLE, WINDOW)), MAX_LAYERS),
+}
+"""Where some layers see a window: what `window_types` reads."""
 REFUSED: Mapping[str, tuple[Any, str]] = {
     "partial_rotary_factor": (1.0, "rotary positions must cover the whole head; leave this out"),
+}
+FOLLOWS: Mapping[str, tuple[Any, str]] = {
+    "head_dim": (None, "the head width follows from hidden_size and num_attention_heads; leave this out"),
 }
 
 
@@ -81,10 +103,18 @@ class GroupedSizes:
     queries: int
     """Heads of queries for each of these."""
     head_dim: int
+    rotary: int
+    """Channels of a head, its first ones, that positions rotate."""
     neurons: int
     words: int
     tokens: int
+    tied: bool
+    """The head's weight is the word embeddings'."""
     biases: Biases = field(default_factory=Biases)
+    types: tuple[str, ...] = ()
+    """Of each layer, where they are called with different masks."""
+    normed: bool = False
+    """Queries and keys go through a norm over the channels of their head (`q_norm`, `k_norm`) before they are rotated."""
 
 
 def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
@@ -120,11 +150,43 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
         heads=heads,
         queries=all_queries // heads,
         head_dim=head_dim,
+        rotary=head_dim,
         neurons=config["intermediate_size"],
         words=config["vocab_size"],
         tokens=block_tokens(config["max_position_embeddings"], "max_position_embeddings"),
+        tied=config["tie_word_embeddings"],
         biases=biases,
     )
+
+
+def rotated_channels(config: Config, head_dim: int, share: float) -> int:
+    """How many channels of a head positions rotate, as the class reads it: `share` of them where the config does not say.
+
+    Raises UnusableConfigError where these are no pairs.
+    """
+    said = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    own: Any = said.get("partial_rotary_factor", config.get("partial_rotary_factor", share))
+    rotated = int(head_dim * own)
+    if rotated < 2 or rotated % 2:
+        raise UnusableConfigError(
+            "partial_rotary_factor",
+            f"{own} of a head {head_dim} wide is {rotated} channels, but rotary positions require an even number from 2 on",
+        )
+    return rotated
+
+
+def window_types(config: Config, layers: int) -> tuple[str, ...]:
+    """Of each layer, as Qwen's classes read them: by name, or a window from `max_window_layers` on."""
+    said, window = config.get("layer_types"), config.get("sliding_window", 4096)
+    windowed = bool(config.get("use_sliding_window")) and window is not None
+    if said is None:
+        first = config.get("max_window_layers", 28) if windowed else layers
+        return tuple(WINDOW if layer >= first else WHOLE for layer in range(layers))
+    if len(said) != layers:
+        raise UnusableConfigError("layer_types", f"must have as many entries as num_hidden_layers, {layers}")
+    if WINDOW in said and not windowed:
+        raise UnusableConfigError("layer_types", f"{WINDOW} requires use_sliding_window and a sliding_window")
+    return tuple(said)
 
 
 def _check_positions(name: str, said: Mapping[str, Any]) -> None:
@@ -137,8 +199,18 @@ def _check_positions(name: str, said: Mapping[str, Any]) -> None:
         raise UnusableConfigError(name, "low_freq_factor must be less than high_freq_factor")
 
 
-def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
-    """The blocks. `types`: of each layer, where they are called with different masks."""
+def layout_from(sizes: Callable[[Config], GroupedSizes]) -> Callable[[Config, Architecture], Layout]:
+    """`Family.layout` of the family whose configs `sizes` reads."""
+    return lambda config, _architecture: grouped_layout(sizes(config))
+
+
+def tensors_from(sizes: Callable[[Config], GroupedSizes]) -> Callable[[Config, Architecture, int], Shapes]:
+    """Likewise `Family.other_tensors`."""
+    return lambda config, architecture, _labels: _tensors(sizes(config), architecture)
+
+
+def grouped_layout(sizes: GroupedSizes) -> Layout:
+    """The blocks, in Llama's names."""
     attention, feed_forward, layers = [], [], []
     for number in range(sizes.layers):
         at = f"{PREFIX}layers.{number}"
@@ -151,7 +223,8 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
                 v=f"{at}.self_attn.v_proj",
                 o=f"{at}.self_attn.o_proj",
                 stream=f"{at}.input_layernorm",
-                kind=AttentionKind.ROTARY_CACHED,
+                kind=AttentionKind.NORMED_ROTARY_CACHED if sizes.normed else AttentionKind.ROTARY_CACHED,
+                norms={side: f"{at}.self_attn.{side}_norm" for side in "qk"} if sizes.normed else {},
                 shape=AttentionShape(
                     layer=number,
                     heads=sizes.heads,
@@ -167,7 +240,8 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
                     # Also where a layer sees a window: the others are masked, which spares torch's kernels nothing.
                     pairs=sizes.tokens**2,
                     queries_per_head=sizes.queries,
-                    rotary=sizes.head_dim,
+                    rotary=sizes.rotary,
+                    qk_whole=sizes.normed,
                 ),
             )
         )
@@ -189,11 +263,12 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
             )
         )
     words = 2 * sizes.tokens * sizes.hidden * sizes.words
-    return Layout(tuple(attention), tuple(feed_forward), (tuple(layers),), words, types=(types,) if types else ())
+    types = (sizes.types,) if sizes.types else ()
+    return Layout(tuple(attention), tuple(feed_forward), (tuple(layers),), words, types=types)
 
 
-def grouped_tensors(sizes: GroupedSizes, config: Config, architecture: Architecture) -> Shapes:
-    """Embeddings and norms. `config`: with what the class says where a file says nothing."""
+def _tensors(sizes: GroupedSizes, architecture: Architecture) -> Shapes:
+    """Embeddings and norms."""
     norms = [
         f"layers.{layer}.{name}"
         for layer in range(sizes.layers)
@@ -201,4 +276,7 @@ def grouped_tensors(sizes: GroupedSizes, config: Config, architecture: Architect
     ]
     shapes: Shapes = {f"{PREFIX}embed_tokens.weight": (sizes.words, sizes.hidden)}
     shapes |= {f"{PREFIX}{name}.weight": (sizes.hidden,) for name in (*norms, "norm")}
-    return shapes | untied(config, architecture, shapes)
+    if sizes.normed:
+        of_heads = [f"layers.{layer}.self_attn.{side}_norm" for layer in range(sizes.layers) for side in "qk"]
+        shapes |= {f"{PREFIX}{name}.weight": (sizes.head_dim,) for name in of_heads}
+    return shapes if sizes.tied else shapes | {name: shapes[source] for name, source in architecture.tied.items()}

@@ -1,7 +1,7 @@
 """Llama (Touvron et al., arXiv 2302.13971; 2307.09288), as transformers implements it: of SmolLM, TinyLlama and others too."""
 
 from api_schemas.enums import Modality
-from checkpoints.families.base import Architecture, Config, Family, Layout
+from checkpoints.families.base import Config, Family
 from checkpoints.families.config_fields import SIZE
 from checkpoints.families.decoders.causal import CAUSAL_FILES, WHILE_ENGAGED, causal_class, causal_padding
 from checkpoints.families.decoders.grouped import (
@@ -11,12 +11,11 @@ from checkpoints.families.decoders.grouped import (
     REFUSED,
     Biases,
     GroupedSizes,
-    grouped_layout,
-    grouped_tensors,
+    layout_from,
     sizes_of,
+    tensors_from,
 )
 from checkpoints.families.encoder import head_width
-from checkpoints.families.tensor_shapes import Shapes
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 
@@ -28,16 +27,6 @@ def _sizes(config: Config) -> GroupedSizes:
     return sizes_of(config, Biases(attention, attention, config["mlp_bias"]))
 
 
-def _layout(config: Config, architecture: Architecture) -> Layout:
-    del architecture
-    return grouped_layout(_sizes(config))
-
-
-def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
-    del labels
-    return grouped_tensors(_sizes(config), LLAMA.filled(config), architecture)
-
-
 LLAMA = Family(
     name="llama",
     model_types=("llama",),
@@ -46,7 +35,7 @@ LLAMA = Family(
         # Older files have the frequencies of positions, which the class computes.
         "LlamaForCausalLM": causal_class(PREFIX, "embed_tokens", r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
     },
-    layout=_layout,
+    layout=layout_from(_sizes),
     defaults={
         "vocab_size": 32000,
         "hidden_size": 4096,
@@ -62,7 +51,7 @@ LLAMA = Family(
     refused=REFUSED,
     required_files=("config.json", VOCABULARIES),
     optional_files=CAUSAL_FILES,
-    other_tensors=_other_tensors,
+    other_tensors=tensors_from(_sizes),
     neurons_key="intermediate_size",
     groups_keys=GROUPS,
     padding=causal_padding,

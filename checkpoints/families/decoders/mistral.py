@@ -1,7 +1,7 @@
 """Mistral (Jiang et al., arXiv 2310.06825), as transformers implements it: a Llama whose tokens see a window of those before."""
 
 from api_schemas.enums import Modality
-from checkpoints.families.base import Architecture, Config, Family, Layout
+from checkpoints.families.base import Config, Family
 from checkpoints.families.config_fields import SIZE
 from checkpoints.families.decoders.causal import CAUSAL_FILES, WHILE_ENGAGED, causal_class, causal_padding
 from checkpoints.families.decoders.grouped import (
@@ -11,11 +11,10 @@ from checkpoints.families.decoders.grouped import (
     REFUSED,
     Biases,
     GroupedSizes,
-    grouped_layout,
-    grouped_tensors,
+    layout_from,
     sizes_of,
+    tensors_from,
 )
-from checkpoints.families.tensor_shapes import Shapes
 from checkpoints.files.preprocessor_files import VOCABULARIES
 
 
@@ -23,22 +22,12 @@ def _sizes(config: Config) -> GroupedSizes:
     return sizes_of(MISTRAL.filled(config), Biases())
 
 
-def _layout(config: Config, architecture: Architecture) -> Layout:
-    del architecture
-    return grouped_layout(_sizes(config))
-
-
-def _other_tensors(config: Config, architecture: Architecture, labels: int) -> Shapes:
-    del labels
-    return grouped_tensors(_sizes(config), MISTRAL.filled(config), architecture)
-
-
 MISTRAL = Family(
     name="mistral",
     model_types=("mistral",),
     modality=Modality.TEXT,
     architectures={"MistralForCausalLM": causal_class(PREFIX, "embed_tokens")},
-    layout=_layout,
+    layout=layout_from(_sizes),
     defaults={
         "vocab_size": 32000,
         "hidden_size": 4096,
@@ -53,7 +42,7 @@ MISTRAL = Family(
     refused=REFUSED,
     required_files=("config.json", VOCABULARIES),
     optional_files=CAUSAL_FILES,
-    other_tensors=_other_tensors,
+    other_tensors=tensors_from(_sizes),
     neurons_key="intermediate_size",
     groups_keys=GROUPS,
     padding=causal_padding,

@@ -15,6 +15,7 @@ from transformers import (
     CamembertTokenizer,
     ClapFeatureExtractor,
     CLIPImageProcessorPil,
+    CodeGenTokenizer,
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
@@ -55,6 +56,9 @@ MODEL_TYPES = {
     "llama": "llama",
     "mistral": "mistral",
     "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "phi": "phi",
+    "phi3": "phi3",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -169,6 +173,12 @@ def _mistral(folder: Path) -> dict[str, Any]:
 def _qwen2(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs(["<|endoftext|>"])
     Qwen2Tokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def _phi(folder: Path) -> dict[str, Any]:
+    vocabulary, merges = _byte_pairs(["<|endoftext|>"])
+    CodeGenTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
 
 
@@ -303,8 +313,9 @@ _BUILDERS: Any = {
     "gpt2": _gpt2,
     "opt": _opt,
     "llama": _llama,
-    "mistral": _mistral,
-    "qwen2": _qwen2,
+    **dict.fromkeys(("mistral", "phi3"), _mistral),
+    **dict.fromkeys(("qwen2", "qwen3"), _qwen2),
+    "phi": _phi,
     "vit": _vit,
     "deit": _deit,
     "clip_vision": _clip_vision,

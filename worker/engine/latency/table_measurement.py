@@ -63,21 +63,27 @@ class _Bench:
     hidden: Tensor
     """(B, T, D): what goes into a layer."""
 
+    def layer(self, widths: Sequence[int]) -> LayerWidths:
+        """Heads this wide, QK and VO; where QK channels go with their head alone, all of these."""
+        shape = self.site.shape
+        qk = (shape.head_dim,) * len(widths) if shape.qk_whole else tuple(widths)
+        rotary = tuple(tuple(range(width // 2)) for width in qk) if shape.rotary else ()
+        return LayerWidths(qk=qk, vo=tuple(widths), rotary=rotary, qk_whole=shape.qk_whole)
+
     def kernel(self, widths: Sequence[int]) -> Callable[[], object]:
-        """The module of heads this wide, QK and VO, without its projections."""
-        module = copy.deepcopy(self.attention)
-        rotary = tuple(tuple(range(width // 2)) for width in widths) if self.site.shape.rotary else ()
-        layer = LayerWidths(qk=tuple(widths), vo=tuple(widths), rotary=rotary)
+        """The module of heads this wide, without its projections."""
+        module, layer = copy.deepcopy(self.attention), self.layer(widths)
         narrow_attention(module, attention_entry(self.site, layer))
         inside = f"{self.site.module}."
         for side, path in self.site.projections().items():
             if path.startswith(inside):
-                channels = sum(widths) * (self.site.shape.queries_per_head if side == "q" else 1)
+                channels = layer.vo_total if side == "v" else layer.qk_total
+                channels *= self.site.shape.queries_per_head if side == "q" else 1
                 states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], channels).normal_()
                 module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
         # Angles of as many pairs as the padded widths have: which, takes no time.
-        angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(widths))
-        positions = {"position_embeddings": (angles_1TR, angles_1TR)} if rotary else {}
+        angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(layer.qk))
+        positions = {"position_embeddings": (angles_1TR, angles_1TR)} if layer.rotary else {}
         return partial(module.eval(), self.hidden, **positions)
 
     def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
@@ -128,7 +134,8 @@ def measure_latency_table(
     gated = model_spec.layout_of(model).feed_forward[0].shape.gated
     neurons = _grid(widths.feed_forward[0], 16, 8, 4, 2, 1) if feed_forward else ()
     # Alternately one channel narrower, or one pair: heads that share a call and have to be copied into it.
-    uneven = [max(layer.qk_unit, width - head % 2 * layer.qk_unit) for head, width in enumerate(layer.qk)]
+    unit = 1 if layer.qk_whole else layer.qk_unit
+    uneven = [max(unit, width - head % 2 * unit) for head, width in enumerate(layer.qk)]
     # Random weights and states are drawn here; the job's own draws stay as they would be without.
     with timing_mode(model, small.model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         hidden_BTD = torch.randn(batch_size, tokens, site.shape.hidden, device=device, dtype=model.dtype)
@@ -162,7 +169,7 @@ def measure_latency_table(
         queries=site.shape.queries_per_head,
     )
     looked_up = LatencyModel(table)
-    uneven_layer = LayerWidths(qk=tuple(uneven), vo=tuple(uneven))
+    uneven_layer = bench.layer(uneven)
     copied = found["uneven", 0, 0] - looked_up.kernels(uneven_layer)
     table = table.model_copy(update={"copy_ms": max(0.0, copied / looked_up.channels_in_calls(uneven_layer))})
     gone = LatencyModel(table).milliseconds(widths) - LatencyModel(table).milliseconds(small.widths)

@@ -1,7 +1,7 @@
 """Finding attention in a model: the four projections of each, by the family's description."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class AttentionBlock:
     widths: LayerWidths
     queries: int = 1
     """Heads of queries for each head: q has so many times the rows of k, and o the columns of v."""
+    norms: dict[str, nn.Module] = field(default_factory=dict)
+    """Of q and k, norms over the channels of each head, where there are some: what goes into one is (B, T, H, K)."""
 
     def times(self, side: str) -> int:
         """How many times a projection has each channel: once, but where several queries share a head."""
@@ -79,7 +81,10 @@ def attention_blocks(
             expected *= site.shape.queries_per_head if side in "qo" else 1
             if channels != expected:
                 raise ValueError(f"{names[side]} has {channels} channels, the widths say {expected}")
-        blocks.append(AttentionBlock(number, site.module, projections, names, layer, site.shape.queries_per_head))
+        norms = {side: model.get_submodule(path) for side, path in site.norms.items()}
+        blocks.append(
+            AttentionBlock(number, site.module, projections, names, layer, site.shape.queries_per_head, norms)
+        )
     return tuple(blocks)
 
 

@@ -359,6 +359,15 @@ class PrunedRotaryCachedAttention(PrunedRotaryAttention):
         return self.recall(hidden_states, *past, attention_mask, turns, **{**self.window(), **kwargs})
 
 
+class PrunedNormedRotaryCachedAttention(PrunedRotaryCachedAttention):
+    """The same with norms of queries and keys before they are rotated: over all channels of a head, of which none is missing."""
+
+    def project(self, side: str, states: torch.Tensor) -> torch.Tensor:
+        projected = super().project(side, states)
+        norm: Any = getattr(self, f"{side}_norm", None)
+        return projected if norm is None else norm(projected.unflatten(-1, (-1, self.qk_widths[0]))).flatten(-2)
+
+
 class PrunedGatedAttention(PrunedAttention):
     """WavLM's: relative positions, gated by the layer's input, are added to the scores.
 
@@ -442,6 +451,7 @@ KINDS: dict[str, type[PrunedAttention]] = {
     "cached": PrunedCachedAttention,
     "rotary": PrunedRotaryAttention,
     "rotary_cached": PrunedRotaryCachedAttention,
+    "normed_rotary_cached": PrunedNormedRotaryCachedAttention,
     "gated_positions": PrunedGatedAttention,
     "windowed": PrunedWindowAttention,
     "shared_positions": PrunedSharedAttention,

@@ -157,8 +157,9 @@ def _ragged(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_
     ]
 
 
-def _sides(layer: LayerWidths) -> tuple[tuple[Side, tuple[int, ...]], tuple[Side, tuple[int, ...]]]:
-    return ("qk", layer.qk), ("vo", layer.vo)
+def _sides(layer: LayerWidths) -> tuple[tuple[Side, tuple[int, ...]], ...]:
+    """Those of which channels may go alone, and their widths by head."""
+    return (("vo", layer.vo),) if layer.qk_whole else (("qk", layer.qk), ("vo", layer.vo))
 
 
 def _groups(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> list[_Group]:

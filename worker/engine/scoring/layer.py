@@ -74,6 +74,7 @@ class LayerObserver:
             if self.statistics & NEEDS_GRADIENTS and side != "o":
                 handles.append(linear.register_forward_pre_hook(self._begin))
             handles.append(linear.register_forward_hook(self._output if side == "o" else self._row(side)))
+        handles += [norm.register_forward_hook(self._normed(side)) for side, norm in self.block.norms.items()]
         return handles
 
     def _begin(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -95,24 +96,16 @@ class LayerObserver:
     def _row(self, side: str) -> Callable[..., None]:
         """The forward hook of q, k or v."""
         statistics = self.statistics
+        met = side != "v" and side not in self.block.norms  # as it is by the other of q and k
 
         def seen(linear: nn.Linear, args: tuple[Any, ...], y_BTO: Tensor) -> None:
             if side != "v":
                 self.seen[side] += y_BTO.shape[0] * y_BTO.shape[1]
-            if Statistic.QK_MOMENTS in statistics and side == "q":
-                self.q.add(y_BTO.detach().flatten(0, 1))
-            if Statistic.QK_MOMENTS in statistics and side == "k":
-                k_BTC = y_BTO.detach().to(self._product)
-                if self.block.widths.rotary:
-                    # What all keys share before they are rotated they do not share after it.
-                    self.k.add(k_BTC.flatten(0, 1))
-                else:
-                    mean_B1C = k_BTC.mean(1, keepdim=True)
-                    self.k.add((k_BTC - mean_B1C).flatten(0, 1))
-                    self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]
+            if met:
+                self._add_moments(side, y_BTO)
             by_weight = bool({Statistic.FISHER, Statistic.SALIENCY} & statistics)
             gated = Statistic.GATES in statistics and side != "k"
-            if by_weight or gated or (Statistic.GRADIENTS in statistics and side != "v"):
+            if by_weight or gated or (Statistic.GRADIENTS in statistics and met):
                 factor = self._factor(args[0], linear.out_features) if by_weight else None
                 kept_BTO = y_BTO.detach() if gated else None
                 y_BTO.register_hook(
@@ -120,6 +113,32 @@ class LayerObserver:
                 )
 
         return seen
+
+    def _normed(self, side: str) -> Callable[..., None]:
+        """The forward hook of a norm behind q or k: what the dot product has is its output, (B, T, H, K)."""
+
+        def seen(_norm: nn.Module, _args: tuple[Any, ...], y_BTHK: Tensor) -> None:
+            self._add_moments(side, y_BTHK.flatten(-2))
+            if Statistic.GRADIENTS in self.statistics:
+                y_BTHK.register_hook(lambda dy_BTHK: self.gradients[side].add(_full(dy_BTHK).flatten(-2).flatten(0, 1)))
+
+        return seen
+
+    def _add_moments(self, side: str, y_BTC: Tensor) -> None:
+        """Of the queries or keys of a batch."""
+        if Statistic.QK_MOMENTS not in self.statistics:
+            return
+        if side == "q":
+            self.q.add(y_BTC.detach().flatten(0, 1))
+            return
+        k_BTC = y_BTC.detach().to(self._product)
+        if self.block.widths.rotary:
+            # What all keys share before they are rotated they do not share after it.
+            self.k.add(k_BTC.flatten(0, 1))
+        else:
+            mean_B1C = k_BTC.mean(1, keepdim=True)
+            self.k.add((k_BTC - mean_B1C).flatten(0, 1))
+            self.k_sum_C += mean_B1C.sum((0, 1)) * k_BTC.shape[1]
 
     def _row_gradient(
         self, side: str, linear: nn.Linear, factor: Factor | None, y_BTO: Tensor | None, dy_BTO: Tensor
@@ -135,7 +154,7 @@ class LayerObserver:
         if y_BTO is not None:
             gates_BO = (dy_BTO * self._by_sample(_full(y_BTO))).sum(1)
             self.gates[pair].add(self.block.over_queries(side, gates_BO))
-        if Statistic.GRADIENTS in self.statistics and side != "v":
+        if Statistic.GRADIENTS in self.statistics and side != "v" and side not in self.block.norms:
             self.gradients[side].add(dy_BTO.flatten(0, 1))
 
     def _output(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:

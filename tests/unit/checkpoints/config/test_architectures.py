@@ -93,7 +93,7 @@ from checkpoints.config.checkpoint_config import read_config
         (
             {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
             "Of the language models that continue texts, GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, "
-            "MistralForCausalLM and Qwen2ForCausalLM can be pruned.",
+            "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, PhiForCausalLM and Phi3ForCausalLM can be pruned.",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},

@@ -1,5 +1,7 @@
 """config.json of every family: what cannot be pruned is refused by name, with what can."""
 
+import copy
+import importlib
 from typing import Any
 
 import pytest
@@ -189,14 +191,13 @@ REFUSED = [
     ("OPTForCausalLM", "layerdrop", 2.0),
     *(
         (name, key, value)
-        for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+        for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
         for key, value in (
             ("num_key_value_heads", 5),
             ("num_key_value_heads", 64),
             ("num_key_value_heads", 0),
             ("num_key_value_heads", "8"),
             ("num_key_value_heads", 2**30),
-            ("num_attention_heads", 7),
             ("num_attention_heads", 0),
             ("num_attention_heads", 2048),
             ("head_dim", 0),
@@ -235,6 +236,7 @@ REFUSED = [
             ("tie_word_embeddings", "no"),
         )
     ),
+    *((name, "num_attention_heads", 7) for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")),
     ("MistralForCausalLM", "num_key_value_heads", None),
     ("MistralForCausalLM", "sliding_window", 0),
     ("MistralForCausalLM", "sliding_window", "4096"),
@@ -247,6 +249,48 @@ REFUSED = [
     ("Qwen2ForCausalLM", "layer_types", ["sliding_attention"] * 32),
     ("Qwen2ForCausalLM", "max_window_layers", -1),
     ("Qwen2ForCausalLM", "use_sliding_window", "yes"),
+    *(
+        (name, key, value)
+        for name in ("PhiForCausalLM", "Phi3ForCausalLM")
+        for key, value in (
+            ("num_attention_heads", 7),
+            ("num_attention_heads", 2048),
+            ("num_key_value_heads", 5),
+            ("num_key_value_heads", 0),
+            ("num_key_value_heads", "8"),
+            ("head_dim", 64),
+            ("hidden_size", 0),
+            ("intermediate_size", None),
+            ("num_hidden_layers", 2000),
+            ("max_position_embeddings", 1),
+            ("pad_token_id", 10**6),
+            ("partial_rotary_factor", 0.01),
+            ("partial_rotary_factor", 0.08),
+            ("partial_rotary_factor", 1.5),
+            ("partial_rotary_factor", "half"),
+            ("rope_theta", 0),
+            ("rope_scaling", "longrope"),
+            ("rope_parameters", {"rope_type": "default", "partial_rotary_factor": 2}),
+            ("rope_parameters", {"rope_type": "longrope", "short_factor": ["x"]}),
+            ("hidden_act", "softplus"),
+            ("resid_pdrop", 2.0),
+            ("tie_word_embeddings", "no"),
+        )
+    ),
+    ("PhiForCausalLM", "qk_layernorm", True),
+    ("PhiForCausalLM", "layer_norm_eps", -1.0),
+    ("PhiForCausalLM", "rope_scaling", {"rope_type": "linear"}),
+    ("PhiForCausalLM", "rope_scaling", {"rope_type": "longrope", "factor": 2.0}),
+    ("Phi3ForCausalLM", "sliding_window", 0),
+    ("Phi3ForCausalLM", "rope_scaling", {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [1.0] * 48}),
+    ("Phi3ForCausalLM", "rope_scaling", {"type": "su", "short_factor": [1.0] * 48, "long_factor": [1.0] * 48}),
+    ("Phi3ForCausalLM", "rope_scaling", {"type": "yarn", "factor": 2.0}),
+    ("Phi3ForCausalLM", "rope_parameters", {"rope_type": "default", "short_factor": [1.0]}),
+    ("Phi3ForCausalLM", "rope_scaling", {"type": "linear", "factor": 2.0}),
+    ("Phi3ForCausalLM", "rms_norm_eps", -1.0),
+    ("Qwen3ForCausalLM", "head_dim", None),
+    ("Qwen3ForCausalLM", "attention_bias", 1),
+    ("Qwen3ForCausalLM", "layer_types", ["sliding_attention"] * 32),
 ]
 
 
@@ -285,6 +329,37 @@ def test_what_cannot_be_pruned_is_refused_by_its_key(name, key, value):
         read_config(config_of(name, **{key: value}))
     assert raised.value.code == ErrorCode.CONFIG_INVALID
     assert [item.pointer for item in raised.value.errors] == [f"/config.json/{key}"]
+
+
+def test_a_token_for_padding_that_a_config_does_not_name_is_the_classs():
+    """Phi-3's is the 32,001st, which an embedding has to have."""
+    with pytest.raises(SecateurError) as raised:
+        read_config(config_of("Phi3ForCausalLM", vocab_size=32000))
+    assert [item.pointer for item in raised.value.errors] == ["/config.json/pad_token_id"]
+    assert read_config(config_of("Phi3ForCausalLM", vocab_size=32000, pad_token_id=None)).layout.attention
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "rotated"),
+    [
+        ("PhiForCausalLM", {}, 32),
+        ("PhiForCausalLM", {"partial_rotary_factor": 0.25}, 16),
+        ("PhiForCausalLM", {"partial_rotary_factor": 0.25, "rope_scaling": {"type": "linear", "factor": 2.0}}, 16),
+        ("PhiForCausalLM", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.75}}, 48),
+        ("Phi3ForCausalLM", {}, 96),
+        ("Phi3ForCausalLM", {"partial_rotary_factor": 0.75}, 72),
+        ("Phi3ForCausalLM", {"partial_rotary_factor": 1.0, "rope_scaling": {"partial_rotary_factor": 0.5}}, 48),
+    ],
+)
+def test_positions_rotate_what_the_stock_class_rotates(name, said, rotated):
+    known = read_config(config_of(name, **said))
+    stock = CONFIG_MAPPING[known.family.model_types[0]](**{"num_hidden_layers": 1, **copy.deepcopy(said)})
+    embedding = getattr(
+        importlib.import_module(stock.__module__.replace("configuration", "modeling")),
+        name.removesuffix("ForCausalLM") + "RotaryEmbedding",
+    )
+    assert 2 * len(embedding(stock).inv_freq) == rotated
+    assert {site.shape.rotary for site in known.layout.attention} == {rotated}
 
 
 @pytest.mark.parametrize("value", [None, False])

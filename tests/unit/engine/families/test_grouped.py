@@ -149,7 +149,11 @@ def test_moments_turn_with_the_basis_as_if_seen_in_it(whole: LoadedModel, seen: 
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3 * float(other.abs().max()))
 
 
-@pytest.mark.parametrize("tiny", [tiny for tiny in MODELS if tiny.name == "LlamaForCausalLM"], ids=lambda tiny: tiny.id)
+@pytest.mark.parametrize(
+    "tiny",
+    [tiny for tiny in MODELS if tiny.name == "LlamaForCausalLM" or tiny.id == "Qwen3ForCausalLM"],
+    ids=lambda tiny: tiny.id,
+)
 def test_whole_groups_load_without_code_where_a_config_can_say_it(tiny: Any, tmp_path: Path) -> None:
     original = tiny.save(tiny.stock(), tmp_path / "original")
     loaded = load_original(original)
@@ -168,7 +172,7 @@ def test_whole_groups_load_without_code_where_a_config_can_say_it(tiny: Any, tmp
         (folder / PRUNING_FILE).write_text(
             json.dumps(
                 {
-                    "family": "llama",
+                    "family": tiny.model_spec.family.name,
                     "architecture": tiny.name,
                     "widths": smaller.widths.model_dump(mode="json"),
                     "stock_layout": plain,

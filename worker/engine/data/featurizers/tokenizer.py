@@ -53,7 +53,7 @@ def load_tokenizer(model_dir: Path, *, words: bool = False) -> Any:
         plain = {key: value for key, value in settings.items() if not key.endswith(("_file", "_files", "_path"))}
         (folder / TOKENIZER_CONFIG).write_text(json.dumps(plain))
         try:
-            if named in LLAMA_TOKENIZERS and (kind == "mistral" or _is_of_bytes(folder / WHOLE)):
+            if named in LLAMA_TOKENIZERS and (kind in ("mistral", "phi3") or _is_of_bytes(folder / WHOLE)):
                 named = "TokenizersBackend"
             return getattr(transformers, named).from_pretrained(folder, local_files_only=True, **options)
         # What the tokenizers library raises on files from strangers is an Exception and no more.

@@ -18,7 +18,8 @@ TEXTS = ["the good films", LONG, "a", "ada"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "begins"), [("gpt2", []), ("opt", [2]), ("llama", [0]), ("mistral", [1]), ("qwen2", [])]
+    ("kind", "begins"),
+    [("gpt2", []), ("opt", [2]), ("llama", [0]), ("mistral", [1]), ("qwen2", []), ("phi", []), ("phi3", [1])],
 )
 def test_a_text_is_divided_and_no_block_has_parts_of_two(kind: str, begins: list[int], tmp_path: Path) -> None:
     folder = preprocessors.write(kind, tmp_path)
@@ -47,7 +48,7 @@ def test_a_single_token_that_is_left_of_a_text_is_no_block(tmp_path: Path) -> No
     assert [len(block) for block in found["input_ids"]] == [64, 1], "of a text of one token it is all that there is"
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3"])
 @pytest.mark.parametrize("said", ["LlamaTokenizerFast", "LlamaTokenizer", None])
 def test_a_tokenizer_that_is_named_otherwise_is_read_as_transformers_reads_it(
     kind: str, said: str | None, tmp_path: Path
@@ -60,3 +61,16 @@ def test_a_tokenizer_that_is_named_otherwise_is_read_as_transformers_reads_it(
     expected, found = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
     for text in ("the good films, Ada!", " a  bad film", "one\ntwo"):
         assert found(text)["input_ids"] == expected(text)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["mistral", "phi3"])
+def test_a_tokenizer_file_counts_where_transformers_goes_by_it(kind: str, tmp_path: Path) -> None:
+    """And not by the class that is named, which would divide texts in its own way."""
+    folder = preprocessors.write(kind, tmp_path)
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "Lowercase"}}))
+    expected, found = (
+        AutoTokenizer.from_pretrained(folder)("ADA")["input_ids"],
+        load_tokenizer(folder)("ADA")["input_ids"],
+    )
+    assert found == expected == load_tokenizer(folder)("ada")["input_ids"]
