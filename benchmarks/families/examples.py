@@ -204,6 +204,12 @@ LLAMA: Mapping[str, Any] = {
 }  # fmt: skip
 # Four for each.
 QWEN2: Mapping[str, Any] = {**LLAMA, "num_key_value_heads": 2}
+# Heads that are together wider than the hidden size.
+GEMMA: Mapping[str, Any] = {**LLAMA, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
+# Caps that scores and logits reach, a temperature that is not that of the width, layers of both types.
+GEMMA2: Mapping[str, Any] = {
+    **GEMMA, "query_pre_attn_scalar": 7, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "sliding_window": 4,
+}  # fmt: skip
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }

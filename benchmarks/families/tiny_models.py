@@ -4,6 +4,8 @@ from benchmarks.families.examples import (
     CLAP_TEXT,
     CODES,
     DISTILLED,
+    GEMMA,
+    GEMMA2,
     GPT2,
     LLAMA,
     OPT,
@@ -132,6 +134,12 @@ DECODERS = (
     text(
         "Qwen2ForCausalLM", {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
     ),
+    text("GemmaForCausalLM", GEMMA),
+    text(
+        "GemmaForCausalLM", {**GEMMA, "num_key_value_heads": 1, "attention_bias": True}, 30, "one for all queries",
+        tie_word_embeddings=False, hidden_act="gelu",
+    ),
+    text("Gemma2ForCausalLM", GEMMA2),
     text(
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),

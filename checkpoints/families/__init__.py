@@ -15,6 +15,8 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
+from checkpoints.families.decoders.gemma import GEMMA
+from checkpoints.families.decoders.gemma2 import GEMMA2
 from checkpoints.families.decoders.gpt2 import GPT2
 from checkpoints.families.decoders.llama import LLAMA
 from checkpoints.families.decoders.mistral import MISTRAL
@@ -60,6 +62,8 @@ FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
     QWEN2,
+    GEMMA,
+    GEMMA2,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

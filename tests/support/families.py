@@ -14,7 +14,7 @@ ALIKE = frozenset(
             "unispeech",
             "unispeech-sat",
         ),
-        *("mistral", "qwen2"),
+        *("mistral", "qwen2", "gemma"),
     }
 )
 """`Family.name` of those whose layers compute what another's do that is here."""

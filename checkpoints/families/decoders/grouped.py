@@ -137,8 +137,9 @@ def _check_positions(name: str, said: Mapping[str, Any]) -> None:
         raise UnusableConfigError(name, "low_freq_factor must be less than high_freq_factor")
 
 
-def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
-    """The blocks. `types`: of each layer, where they are called with different masks."""
+def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = (), *, norms_after: bool = False) -> Layout:
+    """The blocks. `types`: of each layer, where they are called with different masks. `norms_after`: what a block puts out is
+    normed before it is added to the stream, so that no map writes to the stream itself."""
     attention, feed_forward, layers = [], [], []
     for number in range(sizes.layers):
         at = f"{PREFIX}layers.{number}"
@@ -150,7 +151,7 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
                 k=f"{at}.self_attn.k_proj",
                 v=f"{at}.self_attn.v_proj",
                 o=f"{at}.self_attn.o_proj",
-                stream=f"{at}.input_layernorm",
+                stream=None if norms_after else f"{at}.input_layernorm",
                 kind=AttentionKind.ROTARY_CACHED,
                 shape=AttentionShape(
                     layer=number,
@@ -176,7 +177,7 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
                 first=f"{at}.mlp.gate_proj",
                 up=f"{at}.mlp.up_proj",
                 second=f"{at}.mlp.down_proj",
-                stream=f"{at}.post_attention_layernorm",
+                stream=None if norms_after else f"{at}.post_attention_layernorm",
                 shape=FeedForwardShape(
                     layer=number,
                     hidden=sizes.hidden,
@@ -192,13 +193,14 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = ()) -> Layout:
     return Layout(tuple(attention), tuple(feed_forward), (tuple(layers),), words, types=(types,) if types else ())
 
 
-def grouped_tensors(sizes: GroupedSizes, config: Config, architecture: Architecture) -> Shapes:
-    """Embeddings and norms. `config`: with what the class says where a file says nothing."""
-    norms = [
-        f"layers.{layer}.{name}"
-        for layer in range(sizes.layers)
-        for name in ("input_layernorm", "post_attention_layernorm")
-    ]
+NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+def grouped_tensors(
+    sizes: GroupedSizes, config: Config, architecture: Architecture, of_layer: tuple[str, ...] = NORMS
+) -> Shapes:
+    """Embeddings and norms, `of_layer` those of one. `config`: with what the class says where a file says nothing."""
+    norms = [f"layers.{layer}.{name}" for layer in range(sizes.layers) for name in of_layer]
     shapes: Shapes = {f"{PREFIX}embed_tokens.weight": (sizes.words, sizes.hidden)}
     shapes |= {f"{PREFIX}{name}.weight": (sizes.hidden,) for name in (*norms, "norm")}
     return shapes | untied(config, architecture, shapes)

@@ -18,6 +18,7 @@ from transformers import (
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
+    GemmaTokenizer,
     GPT2Tokenizer,
     LlamaTokenizer,
     MPNetTokenizer,
@@ -55,6 +56,8 @@ MODEL_TYPES = {
     "llama": "llama",
     "mistral": "mistral",
     "qwen2": "qwen2",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -170,6 +173,17 @@ def _qwen2(folder: Path) -> dict[str, Any]:
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
 
 
+def _gemma(folder: Path) -> dict[str, Any]:
+    """Pieces with a letter for a space wherever one stands, behind a token that begins every text."""
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    letters = sorted({letter for text in CORPUS for letter in text} - {" "})
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *bytes_, "▁", *letters]
+    GemmaTokenizer(
+        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], add_bos_token=True
+    ).save_pretrained(folder)
+    return {"vocab_size": len(pieces), "max_position_embeddings": 64}
+
+
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
     """Of XLM-RoBERTa's line: what sentencepiece counted, whole words and every letter of CORPUS."""
     words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
@@ -279,6 +293,8 @@ _BUILDERS: Any = {
     "llama": _llama,
     "mistral": _mistral,
     "qwen2": _qwen2,
+    "gemma": _gemma,
+    "gemma2": _gemma,
     "vit": _vit,
     "deit": _deit,
     "clip_vision": _clip_vision,

@@ -90,9 +90,9 @@ from checkpoints.config.checkpoint_config import read_config
             "model_type 't5'. Supported model types: ",
         ),
         (
-            {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
+            {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
             "Of the language models that continue texts, GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, "
-            "MistralForCausalLM and Qwen2ForCausalLM can be pruned.",
+            "MistralForCausalLM, Qwen2ForCausalLM, GemmaForCausalLM and Gemma2ForCausalLM can be pruned.",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},

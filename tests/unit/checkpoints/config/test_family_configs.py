@@ -206,6 +206,45 @@ REFUSED = [
     ("Qwen2ForCausalLM", "layer_types", ["sliding_attention"] * 32),
     ("Qwen2ForCausalLM", "max_window_layers", -1),
     ("Qwen2ForCausalLM", "use_sliding_window", "yes"),
+    *(
+        (name, key, value)
+        for name in ("GemmaForCausalLM", "Gemma2ForCausalLM")
+        for key, value in (
+            ("num_key_value_heads", 5),
+            ("num_key_value_heads", None),
+            ("num_attention_heads", 0),
+            ("num_attention_heads", 2048),
+            ("head_dim", 0),
+            ("head_dim", 255),
+            ("head_dim", None),
+            ("head_dim", 2**20),
+            ("hidden_size", "3072"),
+            ("intermediate_size", -1),
+            ("num_hidden_layers", 2000),
+            ("max_position_embeddings", 1),
+            ("pad_token_id", 10**6),
+            ("rope_theta", 0),
+            ("partial_rotary_factor", 0.5),
+            ("rope_scaling", {"rope_type": "longrope", "factor": 2.0}),
+            ("hidden_activation", "softplus"),
+            ("attention_bias", 1),
+            ("use_bidirectional_attention", True),
+            ("use_bidirectional_attention", 0),
+            ("rms_norm_eps", "small"),
+        )
+    ),
+    ("GemmaForCausalLM", "sliding_window", 4096),
+    ("Gemma2ForCausalLM", "num_attention_heads", 7),
+    ("Gemma2ForCausalLM", "query_pre_attn_scalar", 0),
+    ("Gemma2ForCausalLM", "query_pre_attn_scalar", 25.5),
+    ("Gemma2ForCausalLM", "attn_logit_softcapping", 0),
+    ("Gemma2ForCausalLM", "attn_logit_softcapping", "50"),
+    ("Gemma2ForCausalLM", "final_logit_softcapping", -30.0),
+    ("Gemma2ForCausalLM", "final_logit_softcapping", float("nan")),
+    ("Gemma2ForCausalLM", "sliding_window", 0),
+    ("Gemma2ForCausalLM", "sliding_window", None),
+    ("Gemma2ForCausalLM", "layer_types", ["full_attention"]),
+    ("Gemma2ForCausalLM", "layer_types", ["chunked_attention"] * 26),
 ]
 
 
