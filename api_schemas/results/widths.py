@@ -43,6 +43,12 @@ class LayerWidths(FrozenModel):
         "those after 2 P are not rotated.",
     )
 
+    qk_whole: bool = Field(
+        False,
+        exclude_if=lambda whole: not whole,
+        description="Whether all QK channels of a head stay as long as it does, because a norm counts all of them.",
+    )
+
     @field_validator("rotary", mode="before")
     @classmethod
     def _unpacked(cls, said: Any) -> Any:
@@ -75,6 +81,8 @@ class LayerWidths(FrozenModel):
                 raise ValueError("rotary names rising numbers of pairs for every head")
             if any(width % 2 or width < 2 * len(own) for width, own in zip(self.qk, self.rotary, strict=True)):
                 raise ValueError("QK channels that are rotated go in pairs")
+        if self.qk_whole and len(set(self.qk)) > 1:
+            raise ValueError("heads whose QK channels all stay are equally wide there")
         return self
 
     @property
@@ -84,13 +92,17 @@ class LayerWidths(FrozenModel):
     @property
     def qk_unit(self) -> int:
         """QK channels that leave together at the least."""
+        if self.qk_whole:
+            return max(self.qk, default=1)
         return 2 if self.rotary else 1
 
     def units(self, side: str, head: int) -> tuple[tuple[int, ...], ...]:
-        """The channels of one side of a head, those together that leave together: each alone, or the two of a rotated pair.
+        """The channels of one side of a head, those together that leave together: each alone, the two of a rotated pair, or all.
 
         Of a head that is rotated in part only the other QK channels go by twos of neighbours, so that all its units are alike.
         """
+        if side == "qk" and self.qk_whole:
+            return (tuple(range(self.qk[head])),)
         if side != "qk" or not self.rotary:
             return tuple((c,) for c in range((self.qk if side == "qk" else self.vo)[head]))
         pairs = len(self.rotary[head])

@@ -73,6 +73,8 @@ def keeps(widths: AttentionWidths) -> dict[str, Selection]:
     whole = keep_all(widths)
 
     def head(kept: KeptHead, qk: int, vo: int) -> KeptHead:
+        if widths.layers[0].qk_whole:
+            return KeptHead(kept.head, kept.qk, tuple(sorted(draw.sample(kept.vo, vo))))
         pairs = len(kept.qk) // 2
         # Of rotated channels both of a pair, i and i + half, or none; an odd number is rounded up.
         some = sorted(draw.sample(range(pairs), -(-qk // 2))) if rotary else []

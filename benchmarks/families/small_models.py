@@ -88,6 +88,6 @@ MODELS: tuple[Example, ...] = (
     text("OPTForCausalLM", {**OPT, **SIZES, "ffn_dim": 1024, **WORDS}, 130),
     *(
         text(f"{stock}ForCausalLM", {**TEXT, **SIZES, **WORDS, "num_key_value_heads": 2}, 130)
-        for stock in ("Llama", "Mistral", "Qwen2", "Gemma", "Gemma2")
+        for stock in ("Llama", "Mistral", "Qwen2", "Gemma", "Gemma2", "Gemma3")
     ),
 )  # fmt: skip

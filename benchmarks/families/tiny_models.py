@@ -6,6 +6,7 @@ from benchmarks.families.examples import (
     DISTILLED,
     GEMMA,
     GEMMA2,
+    GEMMA3,
     GPT2,
     LLAMA,
     OPT,
@@ -140,6 +141,7 @@ DECODERS = (
         tie_word_embeddings=False, hidden_act="gelu",
     ),
     text("Gemma2ForCausalLM", GEMMA2),
+    text("Gemma3ForCausalLM", GEMMA3),
     text(
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),

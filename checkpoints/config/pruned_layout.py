@@ -85,7 +85,8 @@ def _layer(number: int, entry: Mapping[str, Any], shape: AttentionShape) -> Laye
     heads, head_dim = shape.heads, shape.head_dim
     at = f"of entry {number} must be"
     lists: dict[str, list[int]] = {}
-    for key, least, most in (("qk", 1, head_dim), ("vo", 1, head_dim), ("heads", 0, heads - 1)):
+    narrowest = head_dim if shape.qk_whole else 1
+    for key, least, most in (("qk", narrowest, head_dim), ("vo", 1, head_dim), ("heads", 0, heads - 1)):
         said = entry.get(key)
         if not _numbers(said, least, most, heads):
             needed = f"a list of at most {heads} whole numbers from {least} to {most}"
@@ -97,7 +98,7 @@ def _layer(number: int, entry: Mapping[str, Any], shape: AttentionShape) -> Laye
     if numbers != sorted(set(numbers)):
         raise UnusableConfigError(ATTENTION, f"`heads` {at} increasing numbers")
     rotary = _pairs(number, entry, qk, shape) if shape.rotary else ()
-    return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers), rotary=rotary)
+    return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers), rotary=rotary, qk_whole=shape.qk_whole)
 
 
 def _pairs(

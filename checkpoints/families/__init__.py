@@ -17,6 +17,7 @@ from checkpoints.families.base import (
 )
 from checkpoints.families.decoders.gemma import GEMMA
 from checkpoints.families.decoders.gemma2 import GEMMA2
+from checkpoints.families.decoders.gemma3 import GEMMA3
 from checkpoints.families.decoders.gpt2 import GPT2
 from checkpoints.families.decoders.llama import LLAMA
 from checkpoints.families.decoders.mistral import MISTRAL
@@ -64,6 +65,7 @@ FAMILIES: tuple[Family, ...] = (
     QWEN2,
     GEMMA,
     GEMMA2,
+    GEMMA3,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

@@ -50,7 +50,7 @@ _PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Ca
 _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_GPT2, *_PIECES)
 _GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast")
 _OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2, *_GEMMA)
-_GEMMAS = ("gemma", "gemma2")
+_GEMMAS = ("gemma", "gemma2", "gemma3_text")
 _DECODERS = ("llama", "mistral", "qwen2", *_GEMMAS)
 """Model types that any of these may be of as well."""
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a

@@ -133,7 +133,9 @@ def _smallest_of(unit: CostUnit, number: int, layer: LayerWidths, pruning: Pruni
     """The same of one attention alone, in the unit."""
     qk, vo = unit.qk[number], unit.vo[number]
     both = Layout.STOCK is pruning.layout or Balance.EQUAL is pruning.balance
-    blocks = [channels_a_block(pruning, layer, "qk") * qk, channels_a_block(pruning, layer, "vo") * vo]
+    blocks = [channels_a_block(pruning, layer, "vo") * vo]
+    if not layer.qk_whole:
+        blocks.append(channels_a_block(pruning, layer, "qk") * qk)
     channel = sum(blocks) if both else max(blocks)
     narrows = any(max(own) > least_channels(pruning, layer, side) for side, own in (("qk", layer.qk), ("vo", layer.vo)))
     head = min(width * qk + other * vo for width, other in zip(layer.qk, layer.vo, strict=True))
@@ -169,6 +171,7 @@ def check_feasible(shape: ModelShape, widths: AttentionWidths, pruning: Pruning)
     measured. Refused here is only what would not be reached without what may be cut: more than its share of the FLOPs.
     """
     _check_layers(shape, pruning)
+    _check_balance(shape, pruning)
     _check_pruned(shape, pruning)
     _check_alignment(widths, pruning)
     for kind, target in pruning.target.goals:
@@ -203,6 +206,7 @@ def reach(shape: ModelShape, widths: AttentionWidths, pruning: Pruning) -> tuple
     `check_feasible` does where the spec can cut nothing of this model, whatever the share.
     """
     _check_layers(shape, pruning)
+    _check_balance(shape, pruning)
     _check_pruned(shape, pruning)
     _check_alignment(widths, pruning)
     kind = pruning.target.kind
@@ -301,6 +305,23 @@ def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
     else:
         return
     item = ErrorItem(pointer="/pruning/exclude_layers", code=ErrorCode.INVALID_REQUEST, detail=detail)
+    raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
+
+
+def _check_balance(shape: ModelShape, pruning: Pruning) -> None:
+    """The same share of QK and of VO channels can go only where QK channels can."""
+    if not (
+        Part.ATTENTION in pruning.cuts
+        and pruning.balance is Balance.EQUAL
+        and pruning.granularity is not Granularity.ENTIRE_HEAD
+        and any(block.qk_whole for block in shape.attention)
+    ):
+        return
+    detail = (
+        "balance equal removes QK channels, but this model's queries and keys go through a norm over all channels of a "
+        "head, which cannot lose some of them. Use balance joint, or the granularity entire_head."
+    )
+    item = ErrorItem(pointer="/pruning/balance", code=ErrorCode.INVALID_REQUEST, detail=detail)
     raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
 
 

@@ -37,24 +37,29 @@ class AttentionShape(FrozenModel):
     its columns of W_o: every channel of the head has one of each in every query."""
     rotary: int = 0
     """QK channels of a head, its first ones, that positions rotate in pairs: channel i with channel i + rotary / 2."""
+    qk_whole: bool = False
+    """Whether queries and keys go through a norm over all channels of their head, which can then lose none of them."""
 
     @property
     def whole(self) -> LayerWidths:
         """The widths before anything is cut."""
         widths = (self.head_dim,) * self.heads
         return LayerWidths(
-            qk=widths, vo=widths, rotary=(tuple(range(self.rotary // 2)),) * self.heads if self.rotary else ()
+            qk=widths,
+            vo=widths,
+            rotary=(tuple(range(self.rotary // 2)),) * self.heads if self.rotary else (),
+            qk_whole=self.qk_whole,
         )
 
 
 def whole_widths(blocks: Sequence[AttentionShape]) -> tuple[LayerWidths, ...]:
     """`whole` of each, made once for those that are alike: a stranger's config may tell of a thousand layers of many heads."""
-    made: dict[tuple[int, int, int], LayerWidths] = {}
-    for block in blocks:
-        key = block.heads, block.head_dim, block.rotary
+    keys = [(block.heads, block.head_dim, block.rotary, block.qk_whole) for block in blocks]
+    made: dict[tuple[int, int, int, bool], LayerWidths] = {}
+    for key, block in zip(keys, blocks, strict=True):
         if key not in made:
             made[key] = block.whole
-    return tuple(made[block.heads, block.head_dim, block.rotary] for block in blocks)
+    return tuple(made[key] for key in keys)
 
 
 class FeedForwardShape(FrozenModel):

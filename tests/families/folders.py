@@ -91,7 +91,7 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
         return Recipe(name, "clap_text", {**examples.TINY, **examples.CLAP_TEXT})
     if head is Head.CAUSAL_LM:
         grouped = {"llama": examples.LLAMA, "mistral": examples.LLAMA, "qwen2": examples.QWEN2}
-        grouped |= {"gemma": examples.GEMMA, "gemma2": examples.GEMMA2}
+        grouped |= {"gemma": examples.GEMMA, "gemma2": examples.GEMMA2, "gemma3": examples.GEMMA3}
         config = {"gpt2": examples.GPT2, "opt": examples.OPT, **grouped}[family.name]
         made = ("vocab_size", "n_positions", "max_position_embeddings")
         return Recipe(name, family.name, {key: value for key, value in config.items() if key not in made})

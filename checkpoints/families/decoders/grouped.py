@@ -27,12 +27,12 @@ GROUPS = ("num_attention_heads", "num_key_value_heads", "head_dim")
 
 MOST_CHANNELS = 2**16
 """Of the queries of a layer: four times those of the largest models that there are."""
-_THETA = Number(1.0, 1e12)
+THETA = Number(1.0, 1e12)
 _FACTOR = Number(1e-3, 1e6)
-_ROPE = ObjectOf(
+ROPE = ObjectOf(
     {
         **dict.fromkeys(("rope_type", "type"), OneOf(("default", "linear", "dynamic", "llama3", "yarn"))),
-        "rope_theta": _THETA,
+        "rope_theta": THETA,
         **dict.fromkeys(("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"), _FACTOR),
         **dict.fromkeys(("factor", "mscale", "mscale_all_dim"), _FACTOR),
         "original_max_position_embeddings": SIZE,
@@ -47,8 +47,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 """By kind of positions, what transformers asks for beside it and has no value of its own for."""
 FIELDS: Mapping[str, Rule] = {
-    **dict.fromkeys(("rope_parameters", "rope_scaling"), AnyOf(_ROPE, Null())),
-    "rope_theta": _THETA,
+    **dict.fromkeys(("rope_parameters", "rope_scaling"), AnyOf(ROPE, Null())),
+    "rope_theta": THETA,
     "original_max_position_embeddings": SIZE,
     "head_dim": SIZE,
     **dict.fromkeys(("attention_dropout", "rms_norm_eps"), RATE),
@@ -113,7 +113,7 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
     if padding is not None and not -1 <= padding < config["vocab_size"]:
         raise UnusableConfigError("pad_token_id", f"it is not a token of a vocabulary of {config['vocab_size']}")
     for name in ("rope_parameters", "rope_scaling"):
-        _check_positions(name, config.get(name) or {})
+        check_positions(name, config.get(name) or {})
     return GroupedSizes(
         layers=config["num_hidden_layers"],
         hidden=hidden,
@@ -127,7 +127,7 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
     )
 
 
-def _check_positions(name: str, said: Mapping[str, Any]) -> None:
+def check_positions(name: str, said: Mapping[str, Any]) -> None:
     """Those that transformers could not compute."""
     kind = said.get("rope_type", said.get("type", "default"))
     missing = [key for key in _NEEDED.get(kind, ()) if key not in said]
@@ -137,9 +137,11 @@ def _check_positions(name: str, said: Mapping[str, Any]) -> None:
         raise UnusableConfigError(name, "low_freq_factor must be less than high_freq_factor")
 
 
-def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = (), *, norms_after: bool = False) -> Layout:
+def grouped_layout(
+    sizes: GroupedSizes, types: tuple[str, ...] = (), *, norms_after: bool = False, qk_norms: bool = False
+) -> Layout:
     """The blocks. `types`: of each layer, where they are called with different masks. `norms_after`: what a block puts out is
-    normed before it is added to the stream, so that no map writes to the stream itself."""
+    normed before it is added to the stream, so that no map writes to the stream. `qk_norms`: so is each head of q and k."""
     attention, feed_forward, layers = [], [], []
     for number in range(sizes.layers):
         at = f"{PREFIX}layers.{number}"
@@ -169,6 +171,7 @@ def grouped_layout(sizes: GroupedSizes, types: tuple[str, ...] = (), *, norms_af
                     pairs=sizes.tokens**2,
                     queries_per_head=sizes.queries,
                     rotary=sizes.head_dim,
+                    qk_whole=qk_norms,
                 ),
             )
         )

@@ -66,17 +66,21 @@ class _Bench:
     def kernel(self, widths: Sequence[int]) -> Callable[[], object]:
         """The module of heads this wide, QK and VO, without its projections."""
         module = copy.deepcopy(self.attention)
-        rotary = tuple(tuple(range(width // 2)) for width in widths) if self.site.shape.rotary else ()
-        layer = LayerWidths(qk=tuple(widths), vo=tuple(widths), rotary=rotary)
+        shape = self.site.shape
+        # A norm has a head's whole width, which its queries and keys keep.
+        qk = [shape.head_dim] * len(widths) if shape.qk_whole else widths
+        rotary = tuple(tuple(range(width // 2)) for width in qk) if shape.rotary else ()
+        layer = LayerWidths(qk=tuple(qk), vo=tuple(widths), rotary=rotary, qk_whole=shape.qk_whole)
         narrow_attention(module, attention_entry(self.site, layer))
         inside = f"{self.site.module}."
         for side, path in self.site.projections().items():
             if path.startswith(inside):
-                channels = sum(widths) * (self.site.shape.queries_per_head if side == "q" else 1)
+                own = qk if side in "qk" else widths
+                channels = sum(own) * (shape.queries_per_head if side == "q" else 1)
                 states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], channels).normal_()
                 module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
         # Angles of as many pairs as the padded widths have: which, takes no time.
-        angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(widths))
+        angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(qk))
         positions = {"position_embeddings": (angles_1TR, angles_1TR)} if rotary else {}
         return partial(module.eval(), self.hidden, **positions)
 

@@ -90,10 +90,14 @@ class PrunedAttention(nn.Module):
         ]
 
     def project(self, side: str, states: torch.Tensor) -> torch.Tensor:
-        """One projection; of o, the states themselves where another module applies it."""
+        """One projection, and the norm of each head behind it; of o, the states themselves where another module applies it."""
         name = self.names[side]
         # Not get_submodule, which looks up every part of the path three times.
         projected: torch.Tensor = states if name is None else attrgetter(name)(self)(states)
+        norm: Any = getattr(self, f"{side}_norm", None)
+        if norm is not None:
+            heads = len(self.query_widths if side == "q" else self.qk_widths)
+            projected = norm(projected.unflatten(-1, (heads, -1))).flatten(-2)
         # GPT-2's attention applies its dropout behind o itself.
         after: Any = getattr(self, "resid_dropout", None) if side == "o" else None
         return projected if after is None else after(projected)

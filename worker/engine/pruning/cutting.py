@@ -134,7 +134,7 @@ def nonincreasing_scores(scores: Sequence[LayerScores], widths: AttentionWidths)
         return tuple(vector.cummin(0).values for vector in vectors)
 
     return tuple(
-        replace(layer, qk=layer.qk if own.rotary else falling(layer.qk), vo=falling(layer.vo))
+        replace(layer, qk=layer.qk if own.qk_unit > 1 else falling(layer.qk), vo=falling(layer.vo))
         for layer, own in zip(scores, widths.layers, strict=True)
     )
 

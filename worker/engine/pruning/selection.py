@@ -72,6 +72,7 @@ def widths_of(keep: KeptHeads, before: AttentionWidths) -> AttentionWidths:
             vo=tuple(len(head.vo) for head in kept),
             numbers=tuple(layer.numbers[head.head] for head in kept),
             rotary=tuple(layer.kept_pairs(head.head, head.qk) for head in kept) if layer.rotary else (),
+            qk_whole=layer.qk_whole,
         )
         for layer, kept in zip(before.layers, keep, strict=True)
     )

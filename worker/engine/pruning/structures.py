@@ -60,11 +60,11 @@ def blocks_of(
 
     Native channels go by rising score. Principal ones are there in falling order of energy and go from the last: a block that
     scores less than one that has to go before it is no cheaper than that one. Those that positions rotate are native ones
-    whatever the basis, and a rank of them is a pair.
+    whatever the basis, and a rank of them is a pair, or all.
 
     layer: the widths, where `side` is one of an attention.
     """
-    if layer is not None and side == "qk" and layer.rotary:
+    if layer is not None and side == "qk" and layer.qk_unit > 1:
         return _blocks_of_units(scores, side, head, layer, pruning)
     vector_K, align = scores.side(side)[head], pruning.multiple
     if pruning.basis is Basis.PRINCIPAL:
@@ -108,7 +108,7 @@ def _same_channel(scores: LayerScores, layer: LayerWidths, pruning: Pruning) -> 
     groups, align = [], pruning.multiple
     for side, widths in _sides(layer):
         heads, width = range(layer.heads), widths[0]
-        if side == "qk" and layer.rotary:
+        if side == "qk" and layer.qk_unit > 1:
             groups.append(_same_units(scores, layer, pruning))
             continue
         slices = _in_order([(scores.of(side, [(h, c) for h in heads]), ((0, c),)) for c in range(width)[::-1]], pruning)

@@ -5,6 +5,7 @@ never does, because it belongs to no channel.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -59,8 +60,21 @@ def score(
     A whole head scores the sum over its QK and VO channels (the norm over both for `magnitude`), and its VO side alone
     for `fisher_gate` and `taylor`, whose two couplings each say what the whole head does.
 
+    Where queries and keys go through a norm over their head, their size says nothing and they leave only with its values: QK
+    channels score 0.
+
     Raises ValueError where `observed` lacks what the criterion needs (REQUIRED_STATISTICS).
     """
+    found = _score(criterion, blocks, observed, seed)
+    return tuple(
+        replace(layer, qk=tuple(map(torch.zeros_like, layer.qk))) if block.widths.qk_whole else layer
+        for block, layer in zip(blocks, found, strict=True)
+    )
+
+
+def _score(
+    criterion: Criterion, blocks: Sequence[AttentionBlock], observed: Observations | None, seed: int
+) -> tuple[LayerScores, ...]:
     if criterion is Criterion.RANDOM:
         generator = torch.Generator().manual_seed(seed)
         return tuple(LayerScores(_draw(b.widths.qk, generator), _draw(b.widths.vo, generator)) for b in blocks)

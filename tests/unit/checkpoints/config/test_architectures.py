@@ -92,7 +92,7 @@ from checkpoints.config.checkpoint_config import read_config
         (
             {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
             "Of the language models that continue texts, GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, "
-            "MistralForCausalLM, Qwen2ForCausalLM, GemmaForCausalLM and Gemma2ForCausalLM can be pruned.",
+            "MistralForCausalLM, Qwen2ForCausalLM, GemmaForCausalLM, Gemma2ForCausalLM and Gemma3ForCausalLM can be pruned.",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},

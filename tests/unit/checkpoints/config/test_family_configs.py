@@ -208,7 +208,7 @@ REFUSED = [
     ("Qwen2ForCausalLM", "use_sliding_window", "yes"),
     *(
         (name, key, value)
-        for name in ("GemmaForCausalLM", "Gemma2ForCausalLM")
+        for name in ("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM")
         for key, value in (
             ("num_key_value_heads", 5),
             ("num_key_value_heads", None),
@@ -245,6 +245,18 @@ REFUSED = [
     ("Gemma2ForCausalLM", "sliding_window", None),
     ("Gemma2ForCausalLM", "layer_types", ["full_attention"]),
     ("Gemma2ForCausalLM", "layer_types", ["chunked_attention"] * 26),
+    ("Gemma3ForCausalLM", "num_attention_heads", 7),
+    ("Gemma3ForCausalLM", "query_pre_attn_scalar", 0),
+    ("Gemma3ForCausalLM", "attn_logit_softcapping", 50.0),
+    ("Gemma3ForCausalLM", "final_logit_softcapping", 0),
+    ("Gemma3ForCausalLM", "sliding_window", None),
+    ("Gemma3ForCausalLM", "sliding_window_pattern", 0),
+    ("Gemma3ForCausalLM", "rope_local_base_freq", 0),
+    ("Gemma3ForCausalLM", "rope_parameters", {"rope_type": "default"}),
+    ("Gemma3ForCausalLM", "rope_parameters", {"full_attention": {"rope_type": "linear"}}),
+    ("Gemma3ForCausalLM", "rope_parameters", {"sliding_attention": None}),
+    ("Gemma3ForCausalLM", "rope_parameters", {"full_attention": {"partial_rotary_factor": 0.5}}),
+    ("Gemma3ForCausalLM", "layer_types", ["full_attention"]),
 ]
 
 

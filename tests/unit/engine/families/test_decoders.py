@@ -116,7 +116,7 @@ def test_a_file_of_the_model_without_its_head_is_read(tiny: Example, tmp_path: P
 DROPS = {
     "gpt2": {"embd_pdrop": 0.3, "resid_pdrop": 0.3, "attn_pdrop": 0.3},
     "opt": {"dropout": 0.3, "attention_dropout": 0.3},
-    **{name: {"attention_dropout": 0.3} for name in ("llama", "mistral", "qwen2", "gemma", "gemma2")},
+    **{name: {"attention_dropout": 0.3} for name in ("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma3")},
 }
 
 
