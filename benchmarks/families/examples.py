@@ -211,7 +211,7 @@ GEMMA2: Mapping[str, Any] = {
     **GEMMA, "query_pre_attn_scalar": 7, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "sliding_window": 4,
 }  # fmt: skip
 GEMMA3: Mapping[str, Any] = {
-    **GEMMA, "query_pre_attn_scalar": 7, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"],
+    **GEMMA, "query_pre_attn_scalar": 7, "sliding_window": 4, "sliding_window_pattern": 2,
     "rope_parameters": {
         "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
         "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},

@@ -56,7 +56,9 @@ def check_scores(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: 
         for block, scores in zip(blocks, score(criterion, blocks, observed=observed), strict=True):
             assert [len(head) for head in scores.qk] == list(block.widths.qk)
             assert [len(head) for head in scores.vo] == list(block.widths.vo)
-            found += [*scores.qk, *scores.vo]
+            # What goes through a norm has no size to score by.
+            assert not block.widths.qk_whole or not any(vector.any() for vector in scores.qk)
+            found += [*(() if block.widths.qk_whole else scores.qk), *scores.vo]
         neurons = [scores.vector for scores in score_neurons(criterion, pairs, observed)]
         assert tuple(map(len, neurons)) == loaded.widths.feed_forward
         for vector in (*found, *neurons):
