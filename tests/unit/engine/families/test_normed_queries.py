@@ -12,6 +12,7 @@ import transformers
 
 from api_schemas.enums import Basis, Criterion, Granularity
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.widths import mask_of
 from api_schemas.spec.pruning import Pruning
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
@@ -115,8 +116,8 @@ def test_a_result_that_says_fewer_is_refused(qk: list[int], whole: LoadedModel) 
     layout = TINY.model_spec.layout_of(whole.model)
     said = [attention_entry(site, layer) for site, layer in zip(layout.attention, whole.widths.layers, strict=True)]
     assert SaidWidths(said, None).read(layout).layers == whole.widths.layers
-    said[1] = {**said[1], "qk": qk}
-    with pytest.raises(UnusableConfigError, match="entry 1"):
+    said[1] = {**said[1], "qk": qk, "rotary": [mask_of(range(width // 2)) for width in qk]}
+    with pytest.raises(UnusableConfigError, match=r"^[^`]*`qk`.* entry 1"):
         SaidWidths(said, None).read(layout)
 
 
