@@ -45,8 +45,8 @@ class LayerWidths(FrozenModel):
     qk_whole: bool = Field(
         False,
         exclude_if=lambda whole: not whole,
-        description="True if queries and keys are normed over all channels of a head (Qwen3): QK channels are then removed only "
-        "together with their head.",
+        description="True if queries and keys are normed over all channels of a head (Qwen3, Gemma 3): QK channels are then "
+        "removed only together with their head.",
     )
 
     @field_validator("rotary", mode="before")
@@ -81,6 +81,8 @@ class LayerWidths(FrozenModel):
                 raise ValueError("rotary names rising numbers of pairs for every head")
             if any(width % 2 or width < 2 * len(own) for width, own in zip(self.qk, self.rotary, strict=True)):
                 raise ValueError("QK channels that are rotated go in pairs")
+        if self.qk_whole and len(set(self.qk)) > 1:
+            raise ValueError("heads whose QK channels all stay are equally wide there")
         return self
 
     @property

@@ -212,6 +212,19 @@ PHI: Mapping[str, Any] = {
     "max_position_embeddings": 30,
     "pad_token_id": None,
 }
+# Heads that are together wider than the hidden size.
+GEMMA: Mapping[str, Any] = {**LLAMA, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
+# Caps that scores and logits reach, a temperature that is not that of the width, layers of both types.
+GEMMA2: Mapping[str, Any] = {
+    **GEMMA, "query_pre_attn_scalar": 7, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "sliding_window": 4,
+}  # fmt: skip
+GEMMA3: Mapping[str, Any] = {
+    **GEMMA, "query_pre_attn_scalar": 7, "sliding_window": 4, "sliding_window_pattern": 2,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+        "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
+    },
+}  # fmt: skip
 WORD_FILES = {
     "vocab.txt": "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))])
 }

@@ -92,6 +92,6 @@ MODELS: tuple[Example, ...] = (
     text("OPTForCausalLM", {**OPT, **SIZES, "ffn_dim": 1024, **WORDS}, 130),
     *(
         text(f"{stock}ForCausalLM", {**TEXT, **SIZES, **WORDS, "num_key_value_heads": 2, "pad_token_id": None}, 130)
-        for stock in ("Llama", "Mistral", "Qwen2", "Qwen3", "Phi", "Phi3")
+        for stock in ("Llama", "Mistral", "Qwen2", "Qwen3", "Phi", "Phi3", "Gemma", "Gemma2", "Gemma3")
     ),
 )  # fmt: skip

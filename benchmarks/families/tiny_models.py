@@ -4,6 +4,9 @@ from benchmarks.families.examples import (
     CLAP_TEXT,
     CODES,
     DISTILLED,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
     GPT2,
     LLAMA,
     OPT,
@@ -158,6 +161,13 @@ DECODERS = (
         {**QWEN2, "use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}, 30,
         "all biases", tie_word_embeddings=True, attention_bias=True,
     ),
+    text("GemmaForCausalLM", GEMMA),
+    text(
+        "GemmaForCausalLM", {**GEMMA, "num_key_value_heads": 1, "attention_bias": True}, 30, "one for all queries",
+        tie_word_embeddings=False, hidden_act="gelu",
+    ),
+    text("Gemma2ForCausalLM", GEMMA2),
+    text("Gemma3ForCausalLM", GEMMA3),
     text(
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),

@@ -18,8 +18,11 @@ from checkpoints.families import Architecture, Family, Layout, UnusableConfigErr
 from checkpoints.families.config_fields import ANY, ANYWHERE, NOTES
 from checkpoints.families.text.text_encoder import ENDS
 
-NULL_SAYS = ("bos_token_id", "eos_token_id", "pad_token_id", "begin_suppress_tokens", "sliding_window")
-"""Where null is not the class's own value: there is no such token, or no window."""
+NULL_SAYS = (
+    *("bos_token_id", "eos_token_id", "pad_token_id", "begin_suppress_tokens", "sliding_window"),
+    *("attn_logit_softcapping", "final_logit_softcapping"),
+)
+"""Where null is not the class's own value: there is no such token, no window, no cap."""
 EVERYWHERE = "eager"
 """The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20

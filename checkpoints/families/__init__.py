@@ -16,6 +16,9 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
+from checkpoints.families.decoders.gemma import GEMMA
+from checkpoints.families.decoders.gemma2 import GEMMA2
+from checkpoints.families.decoders.gemma3 import GEMMA3
 from checkpoints.families.decoders.gpt2 import GPT2
 from checkpoints.families.decoders.llama import LLAMA
 from checkpoints.families.decoders.mistral import MISTRAL
@@ -70,6 +73,9 @@ FAMILIES: tuple[Family, ...] = (
     QWEN3,
     PHI,
     PHI3,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
 )
 _BY_NAME = {family.name: family for family in FAMILIES}
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

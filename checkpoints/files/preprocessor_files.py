@@ -19,8 +19,8 @@ WHOLE = "tokenizer.json"
 # One of them has the words; merges.txt stands beside vocab.json. Which of them a class reads, `vocabularies` says.
 VOCABULARIES = (WHOLE, "vocab.json", "vocab.txt")
 TOKENIZER_FILES = (*VOCABULARIES, "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
-# Of one file with a vocabulary in it; XLM-RoBERTa's, which some BERTs have, has 17 MB.
-MAX_VOCABULARY_BYTES = 24 * 2**20
+# Of one file with a vocabulary in it; XLM-RoBERTa's, which some BERTs have, has 17 MB, and Gemma's up to 35.
+MAX_VOCABULARY_BYTES = 40 * 2**20
 VOCABULARY_FILES = (*VOCABULARIES, "merges.txt", "added_tokens.json")
 
 # What sentence-transformers puts around an encoder of text; without modules.json it reads none of the others.
@@ -49,8 +49,10 @@ _QWEN2 = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _PIECES = tuple(f"{line}Tokenizer{kind}" for line in ("XLMRoberta", "MPNet", "Camembert") for kind in ("", "Fast"))
 _OF_TEXT = (*_WORD_PIECES, "ElectraTokenizer", "ElectraTokenizerFast", *BYTE_PAIRS, *_GPT2, *_PIECES)
 _CODEGEN = ("CodeGenTokenizer", "CodeGenTokenizerFast")
-_OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2, *_CODEGEN)
-_DECODERS = ("llama", "mistral", "qwen2", "qwen3", "phi", "phi3")
+_GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast")
+_OF_DECODERS = (*LLAMA_TOKENIZERS, *_QWEN2, *_CODEGEN, *_GEMMA)
+_GEMMAS = ("gemma", "gemma2", "gemma3_text")
+_DECODERS = ("llama", "mistral", "qwen2", "qwen3", "phi", "phi3", *_GEMMAS)
 """Model types that any of these may be of as well."""
 """An encoder may have been trained on any tokens: multilingual-e5-small is a BERT of XLM-RoBERTa's, klue/roberta-base a
 RoBERTa of BERT's."""
@@ -70,6 +72,7 @@ _FIRST = {
     **dict.fromkeys(("gpt2", "opt", "phi"), "GPT2Tokenizer"),
     **dict.fromkeys(("llama", "mistral", "phi3"), "LlamaTokenizer"),
     **dict.fromkeys(("qwen2", "qwen3"), "Qwen2Tokenizer"),
+    **dict.fromkeys(_GEMMAS, "GemmaTokenizer"),
 }
 # These take tokenizer.json as it is, whatever the model.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")

@@ -5,9 +5,9 @@ from math import isfinite
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
-MAX_CONTAINERS = 500_000
-"""Objects and lists in one text. Three for each tensor that a header may name, or a pair for each word of a large vocabulary, are
-about half as many."""
+MAX_CONTAINERS = 700_000
+"""Objects and lists in one text. Gemma's tokenizer has 581,000 merges, each a list of two; three for each tensor that a header
+may name are a third as many."""
 MAX_VALUES = 2_000_000
 
 

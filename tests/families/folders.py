@@ -98,6 +98,9 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
             "qwen3": examples.LLAMA,
             "phi": examples.PHI,
             "phi3": examples.PHI,
+            "gemma": examples.GEMMA,
+            "gemma2": examples.GEMMA2,
+            "gemma3": examples.GEMMA3,
         }
         config = {"gpt2": examples.GPT2, "opt": examples.OPT, **grouped}[family.name]
         made = ("vocab_size", "n_positions", "max_position_embeddings")

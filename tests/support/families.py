@@ -14,7 +14,7 @@ ALIKE = frozenset(
             "unispeech",
             "unispeech-sat",
         ),
-        *("mistral", "qwen2", "qwen2_audio_encoder", "phi3"),
+        *("mistral", "qwen2", "qwen2_audio_encoder", "phi3", "gemma", "gemma2"),
     }
 )
 """`Family.name` of those whose layers compute what another's do that is here."""

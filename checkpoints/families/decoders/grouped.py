@@ -26,22 +26,22 @@ GROUPS = ("num_attention_heads", "num_key_value_heads", "head_dim")
 
 MOST_CHANNELS = 2**16
 """Of the queries of a layer: four times those of the largest models that there are."""
-_THETA = Number(1.0, 1e12)
+THETA = Number(1.0, 1e12)
 _FACTOR = Number(1e-3, 1e6)
 _POSITIONS: Mapping[str, Rule] = {
     **dict.fromkeys(("rope_type", "type"), OneOf(("default", "linear", "dynamic", "llama3", "yarn"))),
-    "rope_theta": _THETA,
+    "rope_theta": THETA,
     **dict.fromkeys(("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"), _FACTOR),
     **dict.fromkeys(("factor", "mscale", "mscale_all_dim"), _FACTOR),
     "original_max_position_embeddings": SIZE,
     "truncate": Boolean(),
 }
-_ROPE = ObjectOf(_POSITIONS)
+ROPE = ObjectOf(_POSITIONS)
 PARTIAL_ROPE = ObjectOf({**_POSITIONS, "partial_rotary_factor": RATE})
 LONGROPE = ObjectOf(
     {
         **dict.fromkeys(("rope_type", "type"), OneOf(("default", "longrope", "su", "yarn"))),
-        "rope_theta": _THETA,
+        "rope_theta": THETA,
         "partial_rotary_factor": RATE,
         **dict.fromkeys(("short_factor", "long_factor"), ListOf(_FACTOR, 512)),
         **dict.fromkeys(("factor", "attention_factor", "short_mscale", "long_mscale"), _FACTOR),
@@ -57,8 +57,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 """By kind of positions, what transformers asks for beside it and has no value of its own for."""
 FIELDS: Mapping[str, Rule] = {
-    **dict.fromkeys(("rope_parameters", "rope_scaling"), AnyOf(_ROPE, Null())),
-    "rope_theta": _THETA,
+    **dict.fromkeys(("rope_parameters", "rope_scaling"), AnyOf(ROPE, Null())),
+    "rope_theta": THETA,
     "original_max_position_embeddings": SIZE,
     "head_dim": SIZE,
     **dict.fromkeys(("attention_dropout", "rms_norm_eps"), RATE),
@@ -75,6 +75,8 @@ WINDOW_FIELDS: Mapping[str, Rule] = {
     "layer_types": ListOf(OneOf((WHOLE, WINDOW)), MAX_LAYERS),
 }
 """Where some layers see a window: what `window_types` reads."""
+NORMS = ("input_layernorm", "post_attention_layernorm")
+"""Of each layer."""
 REFUSED: Mapping[str, tuple[Any, str]] = {
     "partial_rotary_factor": (1.0, "rotary positions must cover the whole head; leave this out"),
 }
@@ -115,6 +117,8 @@ class GroupedSizes:
     """Of each layer, where they are called with different masks."""
     normed: bool = False
     """Queries and keys go through a norm over the channels of their head (`q_norm`, `k_norm`) before they are rotated."""
+    norms_after: bool = False
+    """What a block puts out is normed before it is added to the stream, so that no map writes to the stream."""
 
 
 def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
@@ -143,7 +147,7 @@ def sizes_of(config: Config, biases: Biases) -> GroupedSizes:
     if padding is not None and not -1 <= padding < config["vocab_size"]:
         raise UnusableConfigError("pad_token_id", f"it is not a token of a vocabulary of {config['vocab_size']}")
     for name in ("rope_parameters", "rope_scaling"):
-        _check_positions(name, config.get(name) or {})
+        check_positions(name, config.get(name) or {})
     return GroupedSizes(
         layers=config["num_hidden_layers"],
         hidden=hidden,
@@ -189,7 +193,7 @@ def window_types(config: Config, layers: int) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _check_positions(name: str, said: Mapping[str, Any]) -> None:
+def check_positions(name: str, said: Mapping[str, Any]) -> None:
     """Those that transformers could not compute."""
     kind = said.get("rope_type", said.get("type", "default"))
     missing = [key for key in _NEEDED.get(kind, ()) if key not in said]
@@ -222,7 +226,7 @@ def grouped_layout(sizes: GroupedSizes) -> Layout:
                 k=f"{at}.self_attn.k_proj",
                 v=f"{at}.self_attn.v_proj",
                 o=f"{at}.self_attn.o_proj",
-                stream=f"{at}.input_layernorm",
+                stream=None if sizes.norms_after else f"{at}.input_layernorm",
                 kind=AttentionKind.NORMED_ROTARY_CACHED if sizes.normed else AttentionKind.ROTARY_CACHED,
                 norms={side: f"{at}.self_attn.{side}_norm" for side in "qk"} if sizes.normed else {},
                 shape=AttentionShape(
@@ -250,7 +254,7 @@ def grouped_layout(sizes: GroupedSizes) -> Layout:
                 first=f"{at}.mlp.gate_proj",
                 up=f"{at}.mlp.up_proj",
                 second=f"{at}.mlp.down_proj",
-                stream=f"{at}.post_attention_layernorm",
+                stream=None if sizes.norms_after else f"{at}.post_attention_layernorm",
                 shape=FeedForwardShape(
                     layer=number,
                     hidden=sizes.hidden,
@@ -269,11 +273,8 @@ def grouped_layout(sizes: GroupedSizes) -> Layout:
 
 def _tensors(sizes: GroupedSizes, architecture: Architecture) -> Shapes:
     """Embeddings and norms."""
-    norms = [
-        f"layers.{layer}.{name}"
-        for layer in range(sizes.layers)
-        for name in ("input_layernorm", "post_attention_layernorm")
-    ]
+    names = (*NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm") if sizes.norms_after else NORMS
+    norms = [f"layers.{layer}.{name}" for layer in range(sizes.layers) for name in names]
     shapes: Shapes = {f"{PREFIX}embed_tokens.weight": (sizes.words, sizes.hidden)}
     shapes |= {f"{PREFIX}{name}.weight": (sizes.hidden,) for name in (*norms, "norm")}
     if sizes.normed:

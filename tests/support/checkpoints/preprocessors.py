@@ -19,6 +19,7 @@ from transformers import (
     DeiTImageProcessorPil,
     DistilBertTokenizer,
     ElectraTokenizer,
+    GemmaTokenizer,
     GPT2Tokenizer,
     LlamaTokenizer,
     MPNetTokenizer,
@@ -59,6 +60,9 @@ MODEL_TYPES = {
     "qwen3": "qwen3",
     "phi": "phi",
     "phi3": "phi3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3_text",
     "clap_text": "clap_text_model",
     "vit": "vit",
     "deit": "deit",
@@ -180,6 +184,17 @@ def _phi(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs(["<|endoftext|>"])
     CodeGenTokenizer(vocab=vocabulary, merges=merges).save_pretrained(folder)
     return {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def _gemma(folder: Path) -> dict[str, Any]:
+    """Pieces with a letter for a space wherever one stands, behind a token that begins every text."""
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    letters = sorted({letter for text in CORPUS for letter in text} - {" "})
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *bytes_, "▁", *letters]
+    GemmaTokenizer(
+        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[], add_bos_token=True
+    ).save_pretrained(folder)
+    return {"vocab_size": len(pieces), "max_position_embeddings": 64}
 
 
 def _pieces(folder: Path, kind: Any) -> dict[str, Any]:
@@ -315,6 +330,7 @@ _BUILDERS: Any = {
     "llama": _llama,
     **dict.fromkeys(("mistral", "phi3"), _mistral),
     **dict.fromkeys(("qwen2", "qwen3"), _qwen2),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3"), _gemma),
     "phi": _phi,
     "vit": _vit,
     "deit": _deit,

@@ -188,15 +188,19 @@ def eager_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention written out, (B, H, T, K) each; returns (B, T, H, K) and the weights (B, H, T, T).
 
     Where several queries share a head of keys and values, the module's `queries` says how many: query has so many times the H.
+    `softcap`: scores beyond it are bent back to it, c·tanh(score / c), before what is masked is left out.
     """
     if module.queries > 1:
         key, value = (states.repeat_interleave(module.queries, dim=1) for states in (key, value))
     scores = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = functional.dropout(functional.softmax(scores, dim=-1), p=dropout, training=module.training)

@@ -316,15 +316,18 @@ class PrunedRotaryAttention(PrunedAttention):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         turns = self.turns(*behind(position_embeddings, hidden_states)) if self.heads else None
-        # For kernels that compute nothing beyond it; others go by the mask.
-        kwargs = {**self.window(), **kwargs}
+        kwargs = {**self.settings(), **kwargs}
         output, weights = self.in_calls(hidden_states, hidden_states, attention_mask, turns, **kwargs)
         dropout: Any = getattr(self, "out_drop", None)
         return output if dropout is None else dropout(output), weights
 
-    def window(self) -> dict[str, Any]:
-        """How many tokens it looks back, which some stock classes make an attribute of and others read where they need it."""
-        return {"sliding_window": getattr(self, "sliding_window", getattr(self.config, "sliding_window", None))}
+    def settings(self) -> dict[str, Any]:
+        """What else the stock class tells the attention function: how many tokens it looks back, which some classes make an
+        attribute of and others read where they need it, for kernels that compute nothing beyond it where others go by the mask;
+        and the cap of the scores, where there is one."""
+        window = getattr(self, "sliding_window", getattr(self.config, "sliding_window", None))
+        cap: Any = getattr(self, "attn_logit_softcapping", None)
+        return {"sliding_window": window, **({} if cap is None else {"softcap": cap})}
 
     def turns(self, cos_BTR: torch.Tensor, sin_BTR: torch.Tensor) -> Turns:
         """What the heads turn by, of what the stock class computes for whole heads: (B, T, R), every angle twice."""
@@ -356,7 +359,7 @@ class PrunedRotaryCachedAttention(PrunedRotaryAttention):
             return super().forward(hidden_states, position_embeddings, attention_mask, **kwargs)
         turns = self.turns(*position_embeddings) if self.heads else None
         past = self.remember(hidden_states, past_key_values, turns)
-        return self.recall(hidden_states, *past, attention_mask, turns, **{**self.window(), **kwargs})
+        return self.recall(hidden_states, *past, attention_mask, turns, **{**self.settings(), **kwargs})
 
 
 class PrunedNormedRotaryCachedAttention(PrunedRotaryCachedAttention):

@@ -91,9 +91,10 @@ from checkpoints.config.checkpoint_config import read_config
             "model_type 't5'. Supported model types: ",
         ),
         (
-            {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
+            {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
             "Of the language models that continue texts, GPT2LMHeadModel, OPTForCausalLM, LlamaForCausalLM, "
-            "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, PhiForCausalLM and Phi3ForCausalLM can be pruned.",
+            "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, PhiForCausalLM, Phi3ForCausalLM, GemmaForCausalLM, "
+            "Gemma2ForCausalLM and Gemma3ForCausalLM can be pruned.",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]},

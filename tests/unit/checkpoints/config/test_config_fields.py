@@ -108,6 +108,8 @@ ELSEWHERE = {
     "siglip_vision": {*OF_IMAGES_AND_TEXTS, "initializer_factor", "projection_size"},
     # Of a summary that a class for multiple choice makes.
     "electra": {"summary_proj_to_labels", "summary_first_dropout"},
+    # The same module has a model of images and texts.
+    "gemma3": {"get_text_config", "image_token_id", "mm_tokens_per_image", "text_config", "vision_config"},
     # A property, of `local_attention`; as a key it is refused of any class.
     "modernbert": {"sliding_window"},
     "whisper": {"n_positions"},

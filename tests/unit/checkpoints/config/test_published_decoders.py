@@ -253,11 +253,111 @@ PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
             "vocab_size": 32064,
         },
     ),
+    "google/gemma-2b": (
+        2_506_172_416,
+        {
+            "architectures": ["GemmaForCausalLM"],
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "bos_token_id": 2,
+            "eos_token_id": 1,
+            "head_dim": 256,
+            "hidden_act": "gelu",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "hidden_size": 2048,
+            "initializer_range": 0.02,
+            "intermediate_size": 16384,
+            "max_position_embeddings": 8192,
+            "model_type": "gemma",
+            "num_attention_heads": 8,
+            "num_hidden_layers": 18,
+            "num_key_value_heads": 1,
+            "pad_token_id": 0,
+            "rms_norm_eps": 1e-06,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "torch_dtype": "bfloat16",
+            "transformers_version": "4.38.0.dev0",
+            "use_cache": True,
+            "vocab_size": 256000,
+        },
+    ),
+    "google/gemma-2-9b": (
+        9_241_705_984,
+        {
+            "architectures": ["Gemma2ForCausalLM"],
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "attn_logit_softcapping": 50.0,
+            "bos_token_id": 2,
+            "cache_implementation": "hybrid",
+            "eos_token_id": 1,
+            "final_logit_softcapping": 30.0,
+            "head_dim": 256,
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "hidden_size": 3584,
+            "initializer_range": 0.02,
+            "intermediate_size": 14336,
+            "max_position_embeddings": 8192,
+            "model_type": "gemma2",
+            "num_attention_heads": 16,
+            "num_hidden_layers": 42,
+            "num_key_value_heads": 8,
+            "pad_token_id": 0,
+            "query_pre_attn_scalar": 256,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 10000.0,
+            "sliding_window": 4096,
+            "sliding_window_size": 4096,
+            "torch_dtype": "float32",
+            "transformers_version": "4.42.0.dev0",
+            "use_cache": True,
+            "vocab_size": 256000,
+        },
+    ),
+    "google/gemma-3-1b-pt": (
+        999_885_952,
+        {
+            "architectures": ["Gemma3ForCausalLM"],
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "attn_logit_softcapping": None,
+            "bos_token_id": 2,
+            "cache_implementation": "hybrid",
+            "eos_token_id": 1,
+            "final_logit_softcapping": None,
+            "head_dim": 256,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "hidden_size": 1152,
+            "initializer_range": 0.02,
+            "intermediate_size": 6912,
+            "max_position_embeddings": 32768,
+            "model_type": "gemma3_text",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 26,
+            "num_key_value_heads": 1,
+            "pad_token_id": 0,
+            "query_pre_attn_scalar": 256,
+            "rms_norm_eps": 1e-06,
+            "rope_local_base_freq": 10000,
+            "rope_scaling": None,
+            "rope_theta": 1000000,
+            "sliding_window": 512,
+            "sliding_window_pattern": 6,
+            "torch_dtype": "bfloat16",
+            "transformers_version": "4.50.0.dev0",
+            "use_cache": True,
+            "vocab_size": 262144,
+        },
+    ),
 }
 UNREAD = {
     "HuggingFaceTB/SmolLM2-135M": "`is_llama_config`, `rope_interleaved`",
     "Qwen/Qwen2.5-0.5B": "`use_mrope`",
     "microsoft/Phi-3-mini-4k-instruct": "`attention_bias`",
+    "google/gemma-2-9b": "`cache_implementation`, `sliding_window_size`",
+    "google/gemma-3-1b-pt": "`cache_implementation`",
 }
 
 
@@ -297,3 +397,12 @@ def test_a_mistral_without_a_window_stays_without() -> None:
     known = read_config(config | {"sliding_window": None})
     stock: Any = transformers.MistralConfig
     assert stock(**plain_values(known.family, config | {"sliding_window": None})).sliding_window is None
+
+
+@pytest.mark.parametrize("key", ["attn_logit_softcapping", "final_logit_softcapping"])
+def test_a_gemma_without_a_cap_stays_without(key: str) -> None:
+    """Null is no cap, where the class would take one of its own."""
+    _, config = PUBLISHED["google/gemma-2-9b"]
+    known = read_config(config | {key: None})
+    stock: Any = transformers.Gemma2Config
+    assert getattr(stock(**plain_values(known.family, config | {key: None})), key) is None

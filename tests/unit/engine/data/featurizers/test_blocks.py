@@ -19,7 +19,10 @@ TEXTS = ["the good films", LONG, "a", "ada"]
 
 @pytest.mark.parametrize(
     ("kind", "begins"),
-    [("gpt2", []), ("opt", [2]), ("llama", [0]), ("mistral", [1]), ("qwen2", []), ("phi", []), ("phi3", [1])],
+    [
+        *(("gpt2", []), ("opt", [2]), ("llama", [0]), ("mistral", [1]), ("qwen2", []), ("phi", []), ("phi3", [1])),
+        ("gemma", [2]),
+    ],
 )
 def test_a_text_is_divided_and_no_block_has_parts_of_two(kind: str, begins: list[int], tmp_path: Path) -> None:
     folder = preprocessors.write(kind, tmp_path)
@@ -48,7 +51,7 @@ def test_a_single_token_that_is_left_of_a_text_is_no_block(tmp_path: Path) -> No
     assert [len(block) for block in found["input_ids"]] == [64, 1], "of a text of one token it is all that there is"
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gemma"])
 @pytest.mark.parametrize("said", ["LlamaTokenizerFast", "LlamaTokenizer", None])
 def test_a_tokenizer_that_is_named_otherwise_is_read_as_transformers_reads_it(
     kind: str, said: str | None, tmp_path: Path
