@@ -144,14 +144,17 @@ def check_streams(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs) -> No
         norms = [given[name] for name, part in parts if type(part).__name__.endswith(("LayerNorm", "RMSNorm"))]
         output = handed_on[layer]
         # OPT takes the tokens of all samples as one list between its norm and its output.
-        # Of blocks beside one another, those that are not fitted to the stream: what they write comes to it with the others.
-        beside = sum(handed_on[path] for path, stream in sites if stream is None)
+        # In Phi's layers, whose blocks lie beside one another, both write to the stream at once, and one is fitted to it.
+        beside = [handed_on[path].flatten(0, -2) for path, stream in sites if stream is None]
         sums = [one.flatten(0, -2) for one in (*norms, output[0] if isinstance(output, tuple) else output)]
         for path, stream in sites:
             if stream is None:
                 continue
-            total = (handed_on[path] + given[stream] + beside).flatten(0, -2)
-            assert any(total.shape == one.shape and torch.allclose(total, one, atol=1e-5) for one in sums), (
+            total = (handed_on[path] + given[stream]).flatten(0, -2)
+            totals = [total, *(total + other for other in beside if other.shape == total.shape)]
+            assert any(
+                own.shape == one.shape and torch.allclose(own, one, atol=1e-5) for own in totals for one in sums
+            ), (
                 path,
                 stream,
             )
