@@ -153,6 +153,16 @@ def losses(job: JobResource, live: Sequence[Loss] = ()) -> Curves | None:
     return _of_recoveries(newest, caption, "number")
 
 
+def recovery(step: StepMetrics) -> Curves | None:
+    """The training loss of one recovery. None of a single number, or where nothing was trained."""
+    points = display.loss_curve(step.losses)
+    if len(points) < 2:
+        return None
+    by_epoch = all(x.is_integer() for x, _ in points)
+    caption = "Mean over each epoch." if by_epoch else "Mean over the batches since the previous point."
+    return _of_recoveries({step.step: points}, caption, "count" if by_epoch else "number", "Training loss")
+
+
 def _running(job: JobResource, live: Sequence[Loss]) -> Iterator[tuple[int, Points]]:
     """By step, the epochs of recoveries whose steps are not complete, in order."""
     done = {step.step for step in job.metrics}
@@ -183,10 +193,12 @@ def _by_epoch(found: Mapping[int, Points]) -> Curves | None:
     )  # fmt: skip
 
 
-def _of_recoveries(found: Mapping[int, Points], caption: str, x_unit: Unit) -> Curves:
+def _of_recoveries(
+    found: Mapping[int, Points], caption: str, x_unit: Unit, title: str = "Training loss of each recovery"
+) -> Curves:
     at = sorted({x for points in found.values() for x, _ in points})
     series = tuple(Series(f"step {step}", tuple(map(dict(points).get, at))) for step, points in found.items())
     return Curves(
-        "loss", "Training loss of each recovery", caption, "epoch", tuple(at), x_unit, "mean training loss", "number", series,
+        "loss", title, caption, "epoch", tuple(at), x_unit, "mean training loss", "number", series,
         tuple(f"{x:.0f}" if x_unit == "count" else f"{x:.2f}" for x in at), row_name="Epoch", from_zero=True,
     )  # fmt: skip

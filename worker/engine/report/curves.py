@@ -73,7 +73,8 @@ def draw_tradeoff(figure: "Figure", steps: Sequence[StepMetrics], spec: EngineSp
     axes.set_ylabel(f"{metric_name(steps)} (%)" if rate else metric_name(steps))
     percent_axis(axes, f"{cut.name_of(parts)} parameters removed")
     if drawn:
-        axes.set_ylim([unit * end for end in covering(drawn, least_covered(steps), share=rate)])
+        bottom, top = covering(drawn, least_covered(steps), share=rate)
+        axes.set_ylim(unit * bottom, unit * top)
     axes.legend(loc="best")
 
 
@@ -142,9 +143,9 @@ def draw_loss(figure: "Figure", steps: Sequence[StepMetrics]) -> None:
     start = left
     for index, step in enumerate(trained):
         curve, end = loss_curve(step.losses), start + len(step.losses)
-        marker = "o" if len(curve) <= MARKED else ""
+        look = {"marker": "o"} if len(curve) <= MARKED else {"linewidth": 1.2}
         x = [start - left + epochs for epochs, _ in curve]
-        axes.plot(x, [loss for _, loss in curve], color=COLOURS[0], marker=marker)
+        axes.plot(x, [loss for _, loss in curve], color=COLOURS[0], **look)
         axes.axvspan(start, end, color="#9aa5b1", alpha=0.16 if index % 2 else 0.0, linewidth=0)
         if len(trained) <= 20:
             axes.annotate(

@@ -73,8 +73,8 @@ def _asked(step: StepMetrics, part: Part, spec: EngineSpec) -> str:
 
 
 def _difference(step: StepMetrics, part: Part, spec: EngineSpec) -> str:
-    """Of what was removed to the target, in points."""
-    share = parts.asked(step, part, spec.pruning)
+    """Of what was removed to the target, in points; a dash for the original."""
+    share = parts.asked(step, part, spec.pruning) if step.step else None
     return "–" if share is None else f"{100 * (parts.removed(step, part) - share):+.2f} points"
 
 
