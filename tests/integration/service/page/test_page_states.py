@@ -137,7 +137,7 @@ def test_a_step_has_a_page(client: TestClient, services: Services, samples: Samp
         "step 1": list(job.metrics[1].losses[0].points)
     }
     # What was removed of the second layer's four heads, by layer and by head.
-    assert "QK: channels removed (%) Layer Layer 0 Layer 1 1 0 25" in first.text
+    assert "QK: channels removed (%) Step Layer 0 Layer 1 1 0 25" in first.text
     # Its files, each with its hash and a button.
     [link] = [found for found in first.all("a", class_="button") if found["href"].endswith("/model.safetensors")]
     assert link["href"] == f"/v1/jobs/{job.id}/checkpoints/1/files/model.safetensors"
