@@ -159,7 +159,7 @@ def _follow(job: Job, console: Console) -> None:
             )
         told = len(job.metrics)
         if job.progress is not None:
-            bar.update(**job.progress.model_dump())
+            bar.update(job.progress)
 
     with JobBar(console) as bar:
         job.wait(progress=lambda _: note(bar))

@@ -102,7 +102,7 @@ def _follow(process: subprocess.Popen[str], bar: JobBar) -> tuple[list[StepMetri
                 for found in event.data.warnings:
                     bar.note(f"warning: {found.detail}")
             case ProgressEvent():
-                bar.update(**event.model_dump(exclude={"type"}))
+                bar.update(event)
             case Loss():
                 bar.note(f"step {event.step}: epoch {event.epoch}/{event.epochs}, training loss {event.train_loss:.3f}")
             case StepDone():

@@ -9,7 +9,7 @@ from api_schemas.base import FrozenModel, StrictModel
 from api_schemas.enums import ColumnKind, Granularity, Head, JobState, KeyScope, Modality, Phase, UploadState
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.ids import FileName, FolderFileName, Name, Sha256
-from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics
+from api_schemas.results.metrics import DataSummary, JobResult, JobWarning, StepMetrics, UnfinishedEpoch
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.inputs import Columns
 from api_schemas.spec.job import JobRequest
@@ -245,6 +245,9 @@ class JobProgress(FrozenModel):
     total: int
     fraction: float
     eta_seconds: float | None
+    training: UnfinishedEpoch | None = None
+    """Training loss of the current epoch of recovery so far; null in other phases. Completed epochs are in `loss` events, and
+    in the metrics of completed steps."""
 
 
 class JobResource(FrozenModel):

@@ -48,7 +48,11 @@ def answer(steps: Sequence[StepMetrics], result: JobResult | None, request: JobR
         return None
     if chosen.step == 0:
         return Answer(_nothing(steps, result, request), removed=False)
-    original = steps[0]
+    return of_step(steps[0], chosen, result, request)
+
+
+def of_step(original: StepMetrics, chosen: StepMetrics, result: JobResult | None, request: JobRequest) -> Answer:
+    """Of one step with a cut, recommended or not."""
     clauses = (
         _size(original.size.file_bytes, chosen.size.file_bytes),
         _speed(chosen.latency[0]) if chosen.latency else "",
@@ -65,8 +69,9 @@ def chosen_step(steps: Sequence[StepMetrics], result: JobResult | None) -> StepM
 
 
 def compared(original: StepMetrics, chosen: StepMetrics, result: JobResult | None) -> Split:
-    """Test where both were measured on it, else validation."""
-    test = result.test if result is not None and result.test is not None else chosen.test
+    """Test where both were measured on it, else validation. The result's test scores are those of its own step."""
+    own = None if result is None or result.step != chosen.step else result.test
+    test = chosen.test if own is None else own
     if test is not None and original.test is not None and _same_metric(original.test, test):
         return Split("test", original.test, test)
     return Split("validation", original.validation, chosen.validation)

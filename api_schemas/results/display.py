@@ -5,11 +5,13 @@ from math import sqrt
 from typing import Literal
 
 from api_schemas.results import speed
-from api_schemas.results.metrics import ACCURACY, LOSS, Latency, Scores, StepMetrics
+from api_schemas.results.metrics import ACCURACY, COSINE, LOSS, EpochLoss, Latency, Scores, StepMetrics
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 
 Pair = Literal["QK", "VO"]
 PAIRS: tuple[Pair, ...] = ("QK", "VO")
+LEAST_SHARE, LEAST_RATIO = 0.1, 0.5
+"""How much an axis of shares, or of speed-ups, covers at least, so that a small difference looks small."""
 
 
 def metric_name(steps: Sequence[StepMetrics]) -> str:
@@ -92,6 +94,30 @@ def interval(scores: Scores) -> tuple[float, float] | None:
     n, p, z = scores.samples, found.value, 1.959964
     centre, reach = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n)
+
+
+def least_covered(steps: Sequence[StepMetrics]) -> float:
+    """By an axis of the task's metric; 0 of a metric that is no share."""
+    found = steps[0].validation.headline
+    return LEAST_SHARE if found is not None and (found.rate or found.name == COSINE) else 0.0
+
+
+def loss_curve(epochs: Sequence[EpochLoss]) -> tuple[tuple[float, float], ...]:
+    """(epochs done, training loss) of a recovery: each loss at the end of the part that it is the mean of."""
+    return tuple(point for epoch in epochs for point in loss_points(epoch.epoch, epoch.points or (epoch.train_loss,)))
+
+
+def loss_points(epoch: int, points: Sequence[float], parts: int | None = None) -> tuple[tuple[float, float], ...]:
+    """Of one epoch, of whose `parts` parts these are the first; without it, all."""
+    of = len(points) if parts is None else parts
+    return tuple((epoch - 1 + (number + 1) / of, loss) for number, loss in enumerate(points))
+
+
+def noise_band(step: StepMetrics) -> tuple[float, float] | None:
+    """What the original came to beside its own copy at this step, at the batch size where that was furthest off. Not at step 0:
+    no step is judged by it."""
+    found = [row.paired for row in step.latency if row.paired is not None and step.step]
+    return (min(each.noise_low for each in found), max(each.noise_high for each in found)) if found else None
 
 
 def goal(step: StepMetrics) -> tuple[float, float | None]:

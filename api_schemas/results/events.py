@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 from api_schemas.base import FrozenModel
 from api_schemas.enums import JobState, Phase
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.results.metrics import DataSummary, JobResult, Memory, StepMetrics
+from api_schemas.results.metrics import DataSummary, JobResult, Memory, StepMetrics, UnfinishedEpoch
 
 
 class Started(FrozenModel):
@@ -54,6 +54,8 @@ class Progress(FrozenModel):
     total: int
     fraction: float
     eta_seconds: float | None = None
+    training: UnfinishedEpoch | None = None
+    """Set during recovery once a part of the current epoch is known."""
 
 
 class Loss(FrozenModel):
@@ -64,6 +66,8 @@ class Loss(FrozenModel):
     epoch: int
     epochs: int
     train_loss: float
+    points: tuple[float, ...] = ()
+    """Mean training loss of the parts of the epoch, as in EpochLoss."""
 
 
 class TrainingSaved(FrozenModel):

@@ -261,6 +261,21 @@ class EpochLoss(FrozenModel):
     epoch: int
     train_loss: float
     learning_rate: float
+    points: tuple[float, ...] = ()
+    """Mean training loss of consecutive parts of the epoch, each of equally many batches (give or take one): at most 100 parts
+    per epoch and 200 per recovery. Empty if the epoch is one part, and in metrics of earlier versions."""
+
+
+class UnfinishedEpoch(FrozenModel):
+    """The epoch of recovery that is running, and its training loss so far."""
+
+    epoch: int
+    """Counted from 1."""
+    epochs: int
+    parts: int
+    """How many points the epoch will have."""
+    points: tuple[float, ...] = Field(min_length=1)
+    """Those known so far, at least one, as in EpochLoss. On a GPU they are read every 64 batches."""
 
 
 class StepMetrics(FrozenModel):

@@ -6,7 +6,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from api_schemas.enums import Phase
+from api_schemas.api.resources import JobProgress
+from api_schemas.results.events import Progress as ProgressEvent
 
 
 class JobBar:
@@ -36,16 +37,16 @@ class JobBar:
     ) -> None:
         self._bar.stop()
 
-    def update(
-        self, phase: Phase, step: int, steps: int, done: int, total: int, fraction: float, eta_seconds: float | None
-    ) -> None:
-        """`fraction` is of the whole job; `done` of `total` belong to the phase."""
-        label = f"step {step}/{steps} {phase.value}"
-        eta = "" if eta_seconds is None else f"{duration(eta_seconds)} left"
-        self._bar.update(self._task, completed=fraction, description=label, detail=f"{done}/{total}  {eta}")
+    def update(self, now: JobProgress | ProgressEvent) -> None:
+        """Where the job is: phase, step, the newest training loss, the time that is left."""
+        label = f"step {now.step}/{now.steps} {now.phase.value}"
+        eta = "" if now.eta_seconds is None else f"{duration(now.eta_seconds)} left"
+        loss = "" if now.training is None else f"loss {now.training.points[-1]:.3f}"
+        detail = "  ".join(part for part in (f"{now.done}/{now.total}", loss, eta) if part)
+        self._bar.update(self._task, completed=now.fraction, description=label, detail=detail)
         if not self._live and label != self._said:
             self._said = label
-            self.note(f"{fraction:4.0%}  {label}  {eta}")
+            self.note(f"{now.fraction:4.0%}  {label}  {eta}")
 
     def note(self, text: str) -> None:
         """A line that stays."""

@@ -46,7 +46,8 @@ def steps_table(steps: Sequence[StepMetrics]) -> Table:
     attention = not neurons or any(step.achieved_sparsity for step in steps)
     parts = [name for name, cut in (("attention", attention), ("feed-forward", neurons)) if cut]
     table = Table("step", *(f"{part} removed" for part in parts), box=None, pad_edge=False)
-    for name in ("before recovery", "validation", "test"):
+    trained = any(step.losses for step in steps)
+    for name in (*(["before recovery"] if trained else []), "validation", "test"):
         table.add_column(name)
     for name in (*(f"{part} params" for part in parts), "all params", "FLOPs", "file", "p50 ms", "speed-up"):
         table.add_column(name, justify="right")
@@ -56,7 +57,7 @@ def steps_table(steps: Sequence[StepMetrics]) -> Table:
             str(step.step),
             *([percent(step.achieved_sparsity)] if attention else []),
             *([percent(step.ffn_sparsity)] if neurons else []),
-            quality(step.validation_before_recovery),
+            *([quality(step.validation_before_recovery)] if trained else []),
             quality(step.validation),
             quality(step.test),
             *([count(step.size.attention_parameters)] if attention else []),

@@ -90,10 +90,12 @@ class JobBars:
 
 
 def where(job: JobResource) -> str:
-    """`step 2/5 finetuning, accuracy 94.6%, 12:10 left`."""
+    """`step 2/5 finetuning, accuracy 94.6% on validation, training loss 0.512, 12:10 left`."""
     parts = [job.state.value]
     if (now := job.progress) is not None:
         parts = [f"step {now.step}/{now.steps} {now.phase.value}"]
+        if now.training is not None:
+            parts.append(f"training loss {now.training.points[-1]:.3f}")
         if now.eta_seconds is not None:
             parts.append(f"{duration(now.eta_seconds)} left")
     elif job.queue_position is not None:

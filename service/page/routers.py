@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from service.page import compare, job, jobs, new, reach, signing_in, static_files, sweeps, workers
+from service.page import compare, job, jobs, new, reach, signing_in, static_files, step, sweeps, workers
 from service.page.admin import audit, keys, limits, webhooks
 from service.page.inputs import datasets, lineage, models
 
@@ -13,6 +13,7 @@ def install(app: FastAPI) -> None:
         static_files.router,
         jobs.router,
         job.router,
+        step.router,
         new.router,
         reach.router,
         models.router,

@@ -38,6 +38,7 @@ def test_every_state_fits_every_width(page: Page, jobs: tuple[str, SampleJobs]) 
     note_drawn_words(page)
     addresses = [f"/jobs/{job}" for job in (made.finished, made.unchanged, made.failed, made.running, made.queued)]
     addresses += [f"/jobs/{made.finished}?tab={tab}" for tab in ("layers", "training", "files", "events", "request")]
+    addresses += [f"/jobs/{made.finished}/steps/{step}" for step in (0, 2)]
     for address in ("/", f"/compare?job={made.finished}&job={made.unchanged}", *addresses):
         page.goto(url + address)
         expect(page.locator("figure.plot .canvas:not(:has(canvas))")).to_have_count(0)
@@ -73,6 +74,14 @@ def test_the_answer_comes_first_and_axes_do_not_exaggerate(page: Page, jobs: tup
     expect(page.locator(".bars svg")).to_have_count(5)
     curves_drawn(page, 4)
     assert_usable(page, "a finished job")
+    # The table leads to the pages of steps.
+    page.get_by_role("link", name="Step 1", exact=True).click()
+    expect(page).to_have_url(re.compile("/steps/1$"))
+    curves_drawn(page, 1)
+    assert_usable(page, "a step")
+    page.get_by_role("link", name="Start a job from this step").click()
+    expect(page.locator("#model_step")).to_have_value(f"{made.finished}/1")
+    page.goto(f"{url}/jobs/{made.finished}")
     # Two points of ten are drawn as a fifth of the axis, unless somebody zooms in.
     figure = page.locator("#figure-tradeoff")
     before = figure.locator(".canvas").screenshot()

@@ -147,7 +147,7 @@ _EVENTS = tuple(
             StateChanged(state=JobState.QUEUED),
             StateChanged(state=JobState.RUNNING),
             PhaseChanged(phase=Phase.FINETUNING, step=1, steps=2),
-            Loss(step=1, epoch=1, epochs=3, train_loss=0.214),
+            Loss(step=1, epoch=1, epochs=3, train_loss=0.214, points=(0.253, 0.208, 0.181)),
         ),
         start=1,
     )

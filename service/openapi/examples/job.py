@@ -4,7 +4,16 @@ from datetime import UTC, datetime
 
 from api_schemas.api.resources import JobProgress, JobResource
 from api_schemas.enums import JobState, Phase, SpeedVerdict
-from api_schemas.results.metrics import DataSummary, EpochLoss, Latency, PairedSpeedup, Scores, Size, StepMetrics
+from api_schemas.results.metrics import (
+    DataSummary,
+    EpochLoss,
+    Latency,
+    PairedSpeedup,
+    Scores,
+    Size,
+    StepMetrics,
+    UnfinishedEpoch,
+)
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.job import JobRequest
 from service.openapi.examples.requests import JOB_EXAMPLES
@@ -46,7 +55,7 @@ FIRST_STEP = StepMetrics(
     validation=Scores(samples=2400, cross_entropy=0.380, accuracy=0.892),
     validation_before_recovery=Scores(samples=2400, cross_entropy=0.401, accuracy=0.887),
     latency=(_latency(1.8),),
-    losses=(EpochLoss(epoch=1, train_loss=0.214, learning_rate=1e-5),),
+    losses=(EpochLoss(epoch=1, train_loss=0.214, learning_rate=1e-5, points=(0.253, 0.208, 0.181)),),
     lora_ranks={"audio_spectrogram_transformer.layers.0.attention.q_proj": 16},
     calibration_samples=2400,
     reload_max_abs_error=0.0,
@@ -63,7 +72,14 @@ JOB = JobResource(
     request=JobRequest.model_validate(JOB_EXAMPLES["least"]["value"]),
     attempts=1,
     progress=JobProgress(
-        phase=Phase.FINETUNING, step=2, steps=5, done=320, total=675, fraction=0.31, eta_seconds=811.0
+        phase=Phase.FINETUNING,
+        step=2,
+        steps=5,
+        done=320,
+        total=675,
+        fraction=0.31,
+        eta_seconds=811.0,
+        training=UnfinishedEpoch(epoch=2, epochs=3, parts=3, points=(0.177,)),
     ),
     data=DataSummary(samples={"train": 7200, "validation": 2400, "test": 2400}, labels=("no", "yes")),
     metrics=(_ORIGINAL, FIRST_STEP),

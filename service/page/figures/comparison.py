@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from api_schemas import formatting
 from api_schemas.api.resources import JobResource
 from api_schemas.results import display, parts, speed
+from api_schemas.results.display import LEAST_RATIO, LEAST_SHARE
 from api_schemas.results.metrics import StepMetrics
 from service.page.figures.step_curves import capitalised, metric_unit, value_of
-from service.page.figures.types import LEAST_RATIO, LEAST_SHARE, Curves, Series, Unit
+from service.page.figures.types import Curves, Series, Unit
 
 
 def names(jobs: Sequence[JobResource]) -> tuple[str, ...]:

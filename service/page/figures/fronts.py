@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from api_schemas import formatting
 from api_schemas.api.sweeps import SweepDetail, SweepRow
+from api_schemas.results.display import LEAST_SHARE
 from service.core.sweeps import table
 from service.page.figures.step_curves import capitalised, value_of
-from service.page.figures.types import LEAST_SHARE, Curves, Series, Unit
+from service.page.figures.types import Curves, Series, Unit
 
 Cost = Callable[[SweepRow], float | None]
 

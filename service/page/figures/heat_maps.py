@@ -9,22 +9,22 @@ from api_schemas.results.metrics import Sensitivity, StepMetrics
 from service.page.figures.types import HeatMap
 
 
-def layers(job: JobResource) -> tuple[HeatMap, ...]:
-    """A row a step, a column a layer, in percent: QK and VO apart, and neurons where they are cut."""
-    steps, cut = job.metrics, parts.cut_by(job.request.pruning)
-    if len(steps) < 2:
+def layers(job: JobResource, only: StepMetrics | None = None) -> tuple[HeatMap, ...]:
+    """A row a step, or `only` one, a column a layer, in percent: QK and VO apart, and neurons where they are cut."""
+    steps, cut = job.metrics[1:] if only is None else (only,), parts.cut_by(job.request.pruning)
+    if not steps:
         return ()
-    dense, found = steps[0].widths, []
+    dense, found = job.metrics[0].widths, []
     if Part.ATTENTION in cut:
         for pair in display.PAIRS:
-            rows = [(str(step.step), _percents(display.layer_sparsity(dense, step.widths, pair))) for step in steps[1:]]
+            rows = [(str(step.step), _percents(display.layer_sparsity(dense, step.widths, pair))) for step in steps]
             found.append(
                 _map(
                     f"layers-{pair.lower()}", f"{pair}: channels removed (%)", "Step", "Layer", len(dense.layers), rows
                 )
             )
     if Part.FEED_FORWARD in cut:
-        rows = [(str(step.step), _percents(display.block_sparsity(dense, step.widths))) for step in steps[1:]]
+        rows = [(str(step.step), _percents(display.block_sparsity(dense, step.widths))) for step in steps]
         found.append(
             _map("layers-ff", "Feed-forward: neurons removed (%)", "Step", "Block", len(dense.feed_forward), rows)
         )

@@ -1,15 +1,21 @@
 """Curves over the steps of one job."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 
 from api_schemas.api.resources import JobResource
-from api_schemas.enums import Part
+from api_schemas.enums import TERMINAL_STATES, Part
 from api_schemas.results import display, parts, speed
+from api_schemas.results.display import LEAST_RATIO
 from api_schemas.results.events import Loss
-from api_schemas.results.metrics import COSINE, Latency, Scores, StepMetrics
+from api_schemas.results.metrics import Latency, Scores, StepMetrics
 from api_schemas.spec.job import JobRequest
-from service.page.figures.types import LEAST_RATIO, LEAST_SHARE, Curves, Series, Unit
+from service.page.figures.types import Curves, Series, Unit
+
+MOST_BY_BATCH = 6
+"""Recoveries whose losses are drawn over each other by parts of epochs: as many as there are colours, each up to 200 points."""
+
+Points = tuple[tuple[float, float], ...]
+"""(epochs done, training loss)"""
 
 
 def value_of(scores: Scores | None) -> float | None:
@@ -70,7 +76,7 @@ def _tradeoff(steps: Sequence[StepMetrics], cut: Sequence[Part], request: JobReq
             series.append(Series(words, (bound,) * len(steps), "bound"))
     title = f"{capitalised(name)} against {parts.name_of(cut)} sparsity"
     unit = metric_unit(steps)
-    least = LEAST_SHARE if original is not None and (unit == "share" or original.name == COSINE) else 0.0
+    least = display.least_covered(steps)
     return Curves("tradeoff", title, caption, label, x, "share", name, unit, tuple(series), rows, least=least)
 
 
@@ -88,7 +94,7 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
         )
         for size, found in timed.items()
     ]
-    level = Series("original", (1.0,) * len(steps), "level", tuple(map(_noise, steps)))
+    level = Series("original", (1.0,) * len(steps), "level", tuple(map(display.noise_band, steps)))
     return [
         Curves(
             "speed", "Speed-up", f"{speed.CAPTION} Such a step is an interval without a point. Shaded around 1×: the noise.",
@@ -104,13 +110,6 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
 def _span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
     """Of the original there is none: it is what the others are compared with."""
     return None if row is None or row.paired is None or not step.step else speed.interval(row)
-
-
-def _noise(step: StepMetrics) -> tuple[float, float] | None:
-    """What the original came to beside its own copy at this step, at the batch size where that was furthest off. Not at step 0:
-    no step is judged by it."""
-    found = [row.paired for row in step.latency if row.paired is not None and step.step]
-    return (min(each.noise_low for each in found), max(each.noise_high for each in found)) if found else None
 
 
 def _times(steps: Sequence[StepMetrics], timed: Mapping[int, Sequence[Latency | None]]) -> Iterator[Series]:
@@ -136,36 +135,70 @@ def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
 
 
 def losses(job: JobResource, live: Sequence[Loss] = ()) -> Curves | None:
-    """The training loss of every recovery, one over the other, and of one that runs (`live`). None where there is no curve."""
-    trained = {step.step: [row.train_loss for row in step.losses] for step in job.metrics if step.losses}
+    """The training loss of every recovery, one over the other, and of one that runs (`live`). None where there is no curve.
+
+    By parts of epochs, where these are known, the newest `MOST_BY_BATCH` recoveries; else by epochs.
+    """
+    found = {step.step: display.loss_curve(step.losses) for step in job.metrics if step.losses}
+    for step, points in _running(job, live):
+        found[step] = (*found.get(step, ()), *points)
+    if not found:
+        return None
+    if all(x.is_integer() for curve in found.values() for x, _ in curve):
+        return _by_epoch(found)
+    newest = dict(list(found.items())[-MOST_BY_BATCH:])
+    caption = "Mean over the batches since the previous point, one curve per step."
+    if len(newest) < len(found):
+        caption += f" The newest {len(newest)} of {len(found)} recoveries; the report and the page of each step show the others."
+    return _of_recoveries(newest, caption, "number")
+
+
+def recovery(step: StepMetrics) -> Curves | None:
+    """The training loss of one recovery. None of a single number, or where nothing was trained."""
+    points = display.loss_curve(step.losses)
+    if len(points) < 2:
+        return None
+    by_epoch = all(x.is_integer() for x, _ in points)
+    caption = "Mean over each epoch." if by_epoch else "Mean over the batches since the previous point."
+    return _of_recoveries({step.step: points}, caption, "count" if by_epoch else "number", "Training loss")
+
+
+def _running(job: JobResource, live: Sequence[Loss]) -> Iterator[tuple[int, Points]]:
+    """By step, the epochs of recoveries whose steps are not complete, in order."""
     done = {step.step for step in job.metrics}
     # An attempt that went on after another may have told of an epoch again: the last one counts.
-    running = {(loss.step, loss.epoch): loss.train_loss for loss in live if loss.step not in done}
-    for (step, _), loss in sorted(running.items()):
-        trained.setdefault(step, []).append(loss)
-    if not trained:
+    epochs = {
+        (loss.step, loss.epoch): display.loss_points(loss.epoch, loss.points or (loss.train_loss,)) for loss in live
+    }
+    now = job.progress
+    if now is not None and now.training is not None and job.state not in TERMINAL_STATES:
+        # Progress is written by the second: its epoch may have ended since, and is told of in whole then.
+        key = (now.step, now.training.epoch)
+        epochs.setdefault(key, display.loss_points(now.training.epoch, now.training.points, now.training.parts))
+    return ((step, points) for (step, _), points in sorted(epochs.items()) if step not in done)
+
+
+def _by_epoch(found: Mapping[int, Points]) -> Curves | None:
+    """A point per epoch. Where each recovery has one epoch alone, over the steps; of a single one that is no curve, and words
+    say it."""
+    if max(map(len, found.values())) > 1:
+        return _of_recoveries(found, "Mean over each epoch, one curve per step.", "count")
+    if len(found) == 1:
         return None
-    epochs = max(map(len, trained.values()))
-    if epochs == 1:
-        return _one_epoch_each(trained)
-    by_epoch = zip_longest(*trained.values())
-    columns = list(zip(*by_epoch, strict=True))
-    series = tuple(Series(f"step {step}", tuple(column)) for step, column in zip(trained, columns, strict=True))
-    numbers = range(1, epochs + 1)
+    series = (Series("mean over the epoch", tuple(points[0][1] for points in found.values())),)
     return Curves(
-        "loss", "Training loss of each recovery", "Mean over each epoch, one curve per step.", "epoch",
-        tuple(map(float, numbers)), "count", "mean training loss", "number", series,
-        tuple(map(str, numbers)), row_name="Epoch", from_zero=True,
+        "loss", "Training loss by step", "Mean over the one epoch of each step's recovery.", "step",
+        tuple(map(float, found)), "count", "mean training loss", "number", series,
+        tuple(map(str, found)), from_zero=True,
     )  # fmt: skip
 
 
-def _one_epoch_each(trained: Mapping[int, Sequence[float]]) -> Curves | None:
-    """Over the steps, since an epoch has one number; of a single step that is no curve, and words say it."""
-    if len(trained) == 1:
-        return None
-    series = (Series("mean over the epoch", tuple(losses[0] for losses in trained.values())),)
+def _of_recoveries(
+    found: Mapping[int, Points], caption: str, x_unit: Unit, title: str = "Training loss of each recovery"
+) -> Curves:
+    at = sorted({x for points in found.values() for x, _ in points})
+    series = tuple(Series(f"step {step}", tuple(map(dict(points).get, at))) for step, points in found.items())
     return Curves(
-        "loss", "Training loss by step", "Mean over the one epoch of each step's recovery.", "step",
-        tuple(map(float, trained)), "count", "mean training loss", "number", series,
-        tuple(map(str, trained)), from_zero=True,
+        "loss", title, caption, "epoch", tuple(at), x_unit, "mean training loss", "number", series,
+        tuple(f"{x:.0f}" if x_unit == "count" else f"{x:.2f}" for x in at), row_name="Epoch", from_zero=True,
     )  # fmt: skip

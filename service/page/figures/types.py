@@ -6,8 +6,6 @@ from typing import Literal
 from api_schemas import formatting
 
 Unit = Literal["share", "ratio", "ms", "bytes", "count", "number"]
-LEAST_SHARE, LEAST_RATIO = 0.1, 0.5
-"""How much a y axis of shares, or of speed-ups, covers at least."""
 Look = Literal["line", "dash", "dots", "level", "bound"]
 """A `level` is the same everywhere, such as the original's; a `bound` is one that should not be crossed."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from api_schemas.api.resources import JobResource
+from api_schemas.api.resources import CheckpointFile, JobResource
 from api_schemas.enums import TERMINAL_STATES
 from api_schemas.errors import SecateurError
 from api_schemas.results import answer
@@ -27,6 +27,7 @@ class Download:
     bytes: int
     unpack: str
     python: str
+    files: tuple[CheckpointFile, ...]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ def of_job(services: Services, job: JobResource) -> Outcome | None:
     found = answer.answer(job.metrics, job.result, job.request)
     if found is None or chosen is None or job.state not in TERMINAL_STATES:
         return None
+    return _outcome(services, job, chosen, found)
+
+
+def of_step(services: Services, job: JobResource, step: StepMetrics) -> Outcome:
+    """The same of one step with a cut, recommended or not."""
+    return _outcome(services, job, step, answer.of_step(job.metrics[0], step, job.result, job.request))
+
+
+def _outcome(services: Services, job: JobResource, chosen: StepMetrics, found: Answer) -> Outcome:
     drawn = bars.left(job, chosen) if found.removed else ()
     return Outcome(found, chosen, drawn, bars.scale(drawn) if drawn else 1.0, _download(services, job, chosen))
 
@@ -64,6 +74,7 @@ def _download(services: Services, job: JobResource, chosen: StepMetrics) -> Down
         bytes=sum(file.size for file in found.files),
         unpack=f"tar xf {folder}.tar",
         python=_loading(services, job, folder, stock=chosen.stock_layout),
+        files=found.files,
     )
 
 

@@ -55,8 +55,11 @@ function read(figure) {
   return { x: rows.map((row) => Number(row.dataset.x)), names: rows.map((row) => row.cells[0].textContent), first: heads[0].textContent, series };
 }
 
-function lineOf({ name, look }, colour) {
-  const still = look === "level" || look === "bound";
+// More points than this are a line without markers.
+const MARKED = 40;
+
+function lineOf({ name, look, values }, colour) {
+  const still = look === "level" || look === "bound" || values.filter((value) => value !== null).length > MARKED;
   return {
     label: name, stroke: colour, width: look === "dots" ? 0 : still ? 1.5 : 2, dash: DASHES[look], spanGaps: true,
     points: { show: !still, size: look === "dots" ? 9 : 6, fill: colour },

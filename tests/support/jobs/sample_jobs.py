@@ -9,7 +9,7 @@ from api_schemas.api.resources import JobError, JobProgress
 from api_schemas.enums import Phase, StopReason
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.results.events import JobEventBody, Loss, PhaseChanged, StepDone
-from api_schemas.results.metrics import EpochLoss, JobResult, Memory, Scores, StepMetrics
+from api_schemas.results.metrics import EpochLoss, JobResult, Memory, Scores, StepMetrics, UnfinishedEpoch
 from store.database.connection import Database
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, logs, transitions
@@ -47,8 +47,17 @@ def scored(step: StepMetrics, accuracy: float, before: float | None = None, test
         return None if value is None else Scores(samples=1200, accuracy=value, cross_entropy=2 * (1 - value))
 
     changes = {"validation": scores(accuracy), "validation_before_recovery": scores(before), "test": scores(test)}
-    losses = (EpochLoss(epoch=1, train_loss=0.5 - 0.1 * step.step, learning_rate=3e-4),) if step.step else ()
+    losses = (
+        (EpochLoss(epoch=1, train_loss=0.5 - 0.1 * step.step, learning_rate=3e-4, points=falling(1 - 0.2 * step.step)),)
+        if step.step
+        else ()
+    )
     return step.model_copy(update=changes | {"losses": losses, "memory": Memory(host=3 * 10**9)})
+
+
+def falling(start: float, parts: int = 50) -> tuple[float, ...]:
+    """Losses of so many parts of an epoch, each a fiftieth lower than the one before, up and down by a tenth."""
+    return tuple(round(start * 0.98**part * (1.1 if part % 2 else 0.9), 5) for part in range(parts))
 
 
 STEPS = (
@@ -111,10 +120,20 @@ def _running(session: Session) -> str:
     transitions.record(session, lease, _phases(0, 2, begun))
     _take(session, lease, STEPS[0])
     transitions.record(session, lease, _phases(1, 2, FINE_TUNED[:4]))
-    losses = tuple(Loss(step=1, epoch=epoch, epochs=5, train_loss=0.9 / epoch) for epoch in (1, 2, 3))
+    losses = tuple(
+        Loss(step=1, epoch=epoch, epochs=5, train_loss=0.9 / epoch, points=falling(0.9 / epoch, 40))
+        for epoch in (1, 2, 3)
+    )
     transitions.record(session, lease, losses)
     progress = JobProgress(
-        phase=Phase.FINETUNING, step=1, steps=2, done=700, total=1000, fraction=0.42, eta_seconds=131.0
+        phase=Phase.FINETUNING,
+        step=1,
+        steps=2,
+        done=700,
+        total=1000,
+        fraction=0.42,
+        eta_seconds=131.0,
+        training=UnfinishedEpoch(epoch=4, epochs=5, parts=40, points=falling(0.2, 20)),
     )
     transitions.renew(session, lease, 3600, progress, 65.0)
     text = "".join(f"2026-01-05T12:00:{number:02} INFO step 1 of 2: epoch {number}\n" for number in range(20))

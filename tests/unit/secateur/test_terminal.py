@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from api_schemas.api.resources import DatasetResource, JobProgress, JobResource, Quota
 from api_schemas.enums import JobState, StopReason, UploadState
 from api_schemas.errors import ErrorItem
-from api_schemas.results.metrics import JobResult, JobWarning, Scores
+from api_schemas.results.metrics import JobResult, JobWarning, Scores, UnfinishedEpoch
 from secateur import errors
 from secateur.commands.shared.exit_status import Interrupted, exit_status_of, say
 from secateur.commands.show import _used
@@ -96,6 +96,9 @@ def test_where_a_job_is() -> None:
     )
     running = job(state=JobState.RUNNING, progress=at, result=None, finished_at=None)
     assert where(running) == "step 2/5 finetuning, 85.0% on validation, 1:15 left"
+    training = UnfinishedEpoch(epoch=1, epochs=1, parts=9, points=(0.75, 0.5))
+    running = running.model_copy(update={"progress": at.model_copy(update={"training": training})})
+    assert where(running) == "step 2/5 finetuning, 85.0% on validation, training loss 0.500, 1:15 left"
     queued = job(state=JobState.QUEUED, metrics=(), queue_position=3)
     assert where(queued) == "queued, place 3"
     waits = queued.model_copy(update={"waiting_reason": "no worker is running"})

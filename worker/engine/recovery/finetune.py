@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from api_schemas.enums import FinetuneMethod
-from api_schemas.results.metrics import EpochLoss
+from api_schemas.results.metrics import EpochLoss, UnfinishedEpoch
 from api_schemas.spec.recovery import Finetune
 from worker.engine.data.augment import SPECTROGRAM, Augmentation, augmentation
 from worker.engine.data.loader import BatchLoader, fits, to_device
@@ -21,7 +21,7 @@ from worker.engine.recovery import lora
 from worker.engine.recovery.checkpointing import CheckpointSettings, RecoveryCheckpointer
 from worker.engine.recovery.distill import Teacher, distillation
 from worker.engine.recovery.memory_search import gradient
-from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective
+from worker.engine.recovery.objective import CHECK_EVERY, LossTracker, Objective, parts_of
 from worker.engine.recovery.training_state import TrainingIdentity, TrainingState, digest_of
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.mapped import into_memory
@@ -104,6 +104,7 @@ def finetune(
     device: torch.device,
     on_batch: Callable[[int, int], None],
     on_epoch: Callable[[EpochLoss], None],
+    on_points: Callable[[UnfinishedEpoch], None] = lambda _: None,
     teacher: Teacher | None = None,
     microbatch: int | None = None,
     checkpointing: CheckpointSettings | None = None,
@@ -113,7 +114,8 @@ def finetune(
 
     Returns the merged model, which is `model` itself with new weights, in eval mode and with gradients on everywhere,
     and the adapters' ranks by module name. `on_batch(done, total)` counts batches over all epochs; `on_epoch` gets
-    epochs counted from 1, their mean loss by sample and the rate of their last step. `teacher` is the original model,
+    epochs counted from 1, their mean loss by sample and the rate of their last step. `on_points` gets the curve of an epoch's
+    loss, each time that more of it is known to the host; it never makes the host wait. `teacher` is the original model,
     on `device`, for `spec.distill`; it sees the same augmented inputs and is not changed. `microbatch` bounds the samples of
     one pass; a larger batch's gradient is added up over several, and its dropout is drawn pass by pass. `checkpointing` says
     where the training is kept between epochs and where an earlier attempt kept it: gone on from there, the weights are the same
@@ -169,7 +171,8 @@ def finetune(
             optimizer, lambda step: learning_rate_factor(min(step, total - 1), total, spec.warmup), last_epoch=done - 1
         )
         for epoch in range(len(losses) + 1, spec.epochs + 1):
-            rate = 0.0
+            rate, parts = 0.0, parts_of(per_epoch, spec.epochs)
+            tracker.epoch(per_epoch, parts)
             if group.size > 1:
                 # Apart from each other's, and known to whoever goes on after an epoch.
                 torch.manual_seed(step_seed(seed, epoch, f"process {group.rank}"))
@@ -180,14 +183,17 @@ def finetune(
                 if augment is not None:
                     passes = [(_augmented(augment, inputs, generator, device), targets) for inputs, targets in passes]
                 optimizer.zero_grad(set_to_none=True)
-                loss = gradient(objective, passes)
+                loss, known = gradient(objective, passes), tracker.points
                 tracker.add(loss, _clipped(adapted), sum(map(len, step)))
+                if tracker.points is not known:
+                    on_points(UnfinishedEpoch(epoch=epoch, epochs=spec.epochs, parts=parts, points=tracker.points))
                 rate = float(schedule.get_last_lr()[0])
                 optimizer.step()
                 schedule.step()
                 done += 1
                 on_batch(done, total)
-            losses.append(EpochLoss(epoch=epoch, train_loss=tracker.total() / len(split), learning_rate=rate))
+            mean = tracker.total() / len(split)
+            losses.append(EpochLoss(epoch=epoch, train_loss=mean, learning_rate=rate, points=tracker.points))
             on_epoch(losses[-1])
             if checkpointer is not None and epoch < spec.epochs and group.first:
                 checkpointer.epoch_done(losses)

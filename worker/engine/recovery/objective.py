@@ -21,6 +21,14 @@ from worker.engine.tasks.padding import real_positions
 
 CHECK_EVERY = 64
 """Batches on a GPU between two looks at whether the loss is finite: each look makes the host wait for the device."""
+MOST_POINTS, MOST_POINTS_IN_ALL = 100, 200
+"""Of the curve of an epoch's loss, and of all epochs of a recovery. They are stored with every step."""
+
+
+def parts_of(batches: int, epochs: int) -> int:
+    """In how many parts the loss of each of `epochs` epochs of so many batches is told; 0 where its mean says it all."""
+    parts = min(batches, MOST_POINTS, MOST_POINTS_IN_ALL // epochs)
+    return parts if parts > 1 else 0
 
 
 def divided(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:
@@ -111,16 +119,36 @@ class Objective:
 
 
 class LossTracker:
-    """Adds up losses where they are computed, and asks the device only now and then whether they were finite."""
+    """Adds up losses where they are computed, and asks the device only now and then whether they were finite.
+
+    An epoch's curve costs one copy on the device for each of its points: of the sum so far. The host reads these when it asks
+    whether the losses were finite, since the device has been waited for then.
+    """
 
     def __init__(self, device: torch.device, every: int) -> None:
         self._every, self._since = every, 0
         self._sum = torch.zeros((), dtype=torch.float64, device=device)
         self._worst = torch.zeros((), dtype=torch.float64, device=device)
+        self.points: tuple[float, ...] = ()
+        """Of the epoch that goes on, or has just ended: the mean loss of the samples of each part, as far as the host knows."""
+        self.epoch(batches=0, parts=0)
+
+    def epoch(self, batches: int, parts: int) -> None:
+        """One of so many batches begins, whose curve has a point for each of `parts` parts of equally many batches."""
+        self._batches, self._parts, self._batch, self._samples = batches, parts, 0, 0
+        self._sums = torch.zeros(parts, dtype=torch.float64, device=self._sum.device)
+        """Over all samples up to the end of each part."""
+        self._counts: list[int] = []
+        """How many samples those are."""
+        self.points = ()
 
     def add(self, loss: Tensor, norm: Tensor, samples: int) -> None:
         """One batch's mean loss and gradient norm. Raises NUMERICAL as `check` does, every so many batches."""
         self._sum += loss.detach().double() * samples
+        self._batch, self._samples = self._batch + 1, self._samples + samples
+        if self._batches and self._batch * self._parts // self._batches > len(self._counts):
+            self._sums[len(self._counts)] = self._sum
+            self._counts.append(self._samples)
         # Zero where both are finite, NaN where one is not, and NaN from then on.
         self._worst += loss.detach() * 0.0 + norm.detach() * 0.0
         self._since += 1
@@ -136,6 +164,14 @@ class LossTracker:
             )
             raise SecateurError(ErrorCode.NUMERICAL, detail)
         self._since = 0
+        if len(self._counts) > len(self.points):
+            sums = [0.0, *self._sums[: len(self._counts)].tolist()]
+            counts = [0, *self._counts]
+            self.points = tuple(
+                # As many digits as a drawing shows: these are stored, and sent with every look at a job.
+                float(f"{(sums[part + 1] - sums[part]) / (counts[part + 1] - counts[part]):.5g}")
+                for part in range(len(self._counts))
+            )
 
     def total(self) -> float:
         """Sum of all samples' losses since the last time it was asked for. Raises NUMERICAL."""

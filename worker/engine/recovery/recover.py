@@ -10,7 +10,7 @@ from torch import nn
 
 from api_schemas.enums import Part, Split
 from api_schemas.results.events import Loss, TrainingSaved
-from api_schemas.results.metrics import EpochLoss, Scores
+from api_schemas.results.metrics import EpochLoss, Scores, UnfinishedEpoch
 from api_schemas.spec.job import EngineSpec
 from checkpoints.describe import Checkpoint
 from worker.engine.checkpoint.load import LoadedModel
@@ -73,7 +73,12 @@ class Recovery:
 
         def on_epoch(loss: EpochLoss) -> None:
             losses.append(loss)
-            self.reporter.emit(Loss(step=step, epoch=loss.epoch, epochs=settings.epochs, train_loss=loss.train_loss))
+            told = loss.model_dump(include={"epoch", "train_loss", "points"})
+            self.reporter.emit(Loss(step=step, epochs=settings.epochs, **told))
+            self.reporter.training = None
+
+        def on_points(epoch: UnfinishedEpoch) -> None:
+            self.reporter.training = epoch
 
         train = self.data.splits[Split.TRAIN]
         augmented = augmentation(settings.augment, train, self.data.pad_value) is not None
@@ -89,6 +94,7 @@ class Recovery:
             device=self.device,
             on_batch=self.reporter.progress,
             on_epoch=on_epoch,
+            on_points=on_points,
             teacher=self._teacher(loaded) if settings.distill else None,
             microbatch=self.microbatch,
             checkpointing=self._checkpointing(step, settings.epochs, losses),

@@ -9,9 +9,9 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 
 from api_schemas.enums import ExportFormat, Head, Modality, Part, TargetKind
-from api_schemas.formatting import count, file_size, markdown, milliseconds, percent
-from api_schemas.results import display, parts, speed
-from api_schemas.results.metrics import LOSS, DataSummary, ExportMetrics, JobResult, StepMetrics
+from api_schemas.formatting import file_size, markdown, milliseconds, percent
+from api_schemas.results import display, parts, speed, step_rows
+from api_schemas.results.metrics import DataSummary, ExportMetrics, JobResult, StepMetrics
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.pruning import SHARE_OF, Pruning
 from checkpoints.families import Architecture, Family
@@ -28,15 +28,6 @@ _PREPARING = {
     Modality.TEXT: ("tokenizer is", "AutoTokenizer"),
 }
 """What makes a model's inputs, and the class that loads it."""
-_ALSO = {
-    "macro_f1": "macro F1",
-    "exact_match": "exact match",
-    "character_error_rate": "character error rate",
-    "perplexity": "perplexity",
-    "explained_variance": "share of the original's variance explained",
-    "similarity_correlation": "rank correlation of similarities with the original's",
-}
-"""Scores beside the task's own metric."""
 _EXPORTS = {
     ExportFormat.ONNX: "ONNX, float32",
     ExportFormat.ONNX_INT8: "ONNX, linear layers in eight bits",
@@ -79,8 +70,6 @@ _MEASURED_OF = {
     Head.CAUSAL_LM: _NEXT,
 }
 
-Row = tuple[str, str, str]
-
 
 def _front_matter(family: Family, architecture: Architecture, metric_name: str, shown: Sequence[Part]) -> str:
     kinds = [f"{parts.NAMES[part]}-pruning" for part in shown]
@@ -120,50 +109,10 @@ The {what} in the same folder: `{preparing}.from_pretrained("path/to/this/folder
 {measured}"""
 
 
-def _scores(steps: Sequence[StepMetrics]) -> list[Row]:
-    dense, cut, name = steps[0], steps[-1], display.metric_name(steps)
-    rows = []
-    for split in ("validation", "test"):
-        before, after = getattr(dense, split), getattr(cut, split)
-        if before is None or after is None:
-            continue
-        rows.append((f"{name}, {split} ({after.samples} samples)", display.written(before), display.written(after)))
-        for field, also in _ALSO.items():
-            pair = getattr(before, field), getattr(after, field)
-            if None not in pair:
-                rows.append((f"{also}, {split}", f"{pair[0]:.4f}", f"{pair[1]:.4f}"))
-        if display.has_loss(steps):
-            rows.append((f"{LOSS}, {split}", display.loss_written(before), display.loss_written(after)))
-    return rows
-
-
-def _sizes(dense: StepMetrics, cut: StepMetrics, shown: Sequence[Part]) -> list[Row]:
-    before, after = dense.size, cut.size
-    of_parts = [
-        (f"{parts.NAMES[part]} parameters", count(parts.parameters(dense, part)), count(parts.parameters(cut, part)))
-        for part in shown
-    ]
-    return [
-        *of_parts,
-        ("all parameters", count(before.total_parameters), count(after.total_parameters)),
-        ("FLOPs of one input", count(before.flops), count(after.flops)),
-        ("weights file", file_size(before.file_bytes), file_size(after.file_bytes)),
-    ]
-
-
-def _speeds(cut: StepMetrics) -> list[Row]:
-    rows: list[Row] = []
-    for row in cut.latency:
-        now = f"{milliseconds(row.p50_ms)}, p95 {milliseconds(row.p95_ms)}"
-        rows.append((f"latency at batch {row.batch_size}, p50", milliseconds(row.dense_p50_ms), now))
-        rows.append((f"speed-up at batch {row.batch_size}", "–", speed.written(cut, row)))
-    return rows
-
-
 def _results(steps: Sequence[StepMetrics], shown: Sequence[Part], pruning: Pruning) -> str:
     dense, cut = steps[0], steps[-1]
     slower = speed.slower(cut, pruning)
-    rows = [*_scores(steps), *_sizes(dense, cut, shown), *_speeds(cut)]
+    rows = step_rows.rows(dense, cut, shown)
     table = "\n".join(f"| {name} | {before} | {after} |" for name, before, after in rows)
     note = f"\n{slower}\n" if slower else ""
     return f"""## Results

@@ -72,6 +72,12 @@ def _asked(step: StepMetrics, part: Part, spec: EngineSpec) -> str:
     return "–" if share is None else formatting.percent(share)
 
 
+def _difference(step: StepMetrics, part: Part, spec: EngineSpec) -> str:
+    """Of what was removed to the target, in points; a dash for the original."""
+    share = parts.asked(step, part, spec.pruning) if step.step else None
+    return "–" if share is None else f"{100 * (parts.removed(step, part) - share):+.2f} points"
+
+
 def write_report(
     folder: Path,
     steps: Sequence[StepMetrics],
@@ -115,6 +121,11 @@ def write_report(
             # Shares of single parts have their columns in the table of steps.
             other_target=spec.pruning.target.kind not in (TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY),
             asked=partial(_asked, spec=spec),
+            difference=partial(_difference, spec=spec),
+            # Nothing is asked of a part by itself where the target counts both.
+            parts_asked=[
+                part for part in shown if any(parts.asked(step, part, spec.pruning) is not None for step in steps)
+            ],
             figures=figures,
             metric_name=display.metric_name(steps),
             has_loss=display.has_loss(steps),

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from api_schemas.enums import Part
 from api_schemas.results import parts as cut
-from api_schemas.results.display import batch_sizes, metric_name
+from api_schemas.results.display import batch_sizes, interval, metric_name
 from api_schemas.results.metrics import Sensitivity, StepMetrics
 from api_schemas.spec.job import EngineSpec
-from api_schemas.spec.pruning import SHARE_OF
-from worker.engine.report.curves import draw_loss, draw_reached, draw_size, draw_speed, draw_tradeoff
+from worker.engine.report.curves import draw_loss, draw_size, draw_speed, draw_tradeoff
 from worker.engine.report.heatmaps import draw_heads, draw_layers, draw_sensitivity
 from worker.engine.report.style import Drawing, Plot
 
@@ -18,6 +17,17 @@ _WHAT = {
     (Part.FEED_FORWARD,): "neurons",
     (Part.ATTENTION, Part.FEED_FORWARD): "channels, and of its neurons,",
 }
+
+
+_LOSS_OF = {True: "Mean over the batches since the previous point", False: "Mean of every epoch"}
+
+
+def _tradeoff_caption(original: StepMetrics, *, recovered: bool) -> str:
+    points = f"Each point is a step{', before and after recovery' if recovered else ''}."
+    noise = ""
+    if interval(original.validation) is not None:
+        noise = f" Shaded: its 95% interval on its {original.validation.samples:,} samples."
+    return f"{points} Steps are chosen on validation. The dashed line is the original model.{noise}"
 
 
 def _removed_in_fact(found: Sensitivity) -> str:
@@ -54,20 +64,21 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
 
     `steps` begins with the original model (step 0).
     """
-    parts, max_drop = cut.cut_by(spec.pruning), spec.max_drop
+    parts = cut.cut_by(spec.pruning)
     layers = len(steps[0].widths.layers)
     name = metric_name(steps)
     yield Plot(
         "tradeoff",
         f"{name.capitalize() if name.islower() else name} against {cut.name_of(parts)} sparsity",
-        "Each point is one step: right after the cut, and after recovery. The dashed line is the original model.",
-        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps, parts, max_drop)),
+        _tradeoff_caption(steps[0], recovered=spec.finetune is not None),
+        Drawing((_WIDTH, 3.7), lambda figure: draw_tradeoff(figure, steps, spec)),
     )
     if batch_sizes(steps):
         yield Plot(
             "speed",
             f"Speed against {cut.name_of(parts)} sparsity",
-            "Above 1 is faster than the original. Thin lines are intervals; the point is left out if it is within timing noise.",
+            "Above 1 is faster than the original. Thin lines are intervals; the point is left out if it is within timing noise. "
+            "Shaded around 1: that noise.",
             Drawing((_WIDTH, 3.4), lambda figure: draw_speed(figure, steps, parts)),
         )
     if len(steps) > 1:
@@ -76,13 +87,6 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
             "What is left of the original",
             "Exact counts at every step; the file is its size on disk.",
             Drawing((_WIDTH, 3.2), lambda figure: draw_size(figure, steps, parts)),
-        )
-        counted = SHARE_OF[spec.pruning.target.kind]
-        yield Plot(
-            "reached",
-            "Requested and removed",
-            f"Shares of the original's {counted}, which the target counts. Only whole structures can be removed.",
-            Drawing((_WIDTH, 3.0), lambda figure: draw_reached(figure, steps, counted)),
         )
     if steps[0].sensitivity is not None:
         headline = steps[0].validation.headline
@@ -106,6 +110,6 @@ def available(steps: Sequence[StepMetrics], spec: EngineSpec) -> Iterator[Plot]:
         yield Plot(
             "loss",
             "Training loss of each recovery",
-            "Mean loss of every epoch; each band is one step. Each cut raises the loss, recovery lowers it.",
+            f"{_LOSS_OF[any(row.points for step in steps for row in step.losses)]}; each band is one step.",
             Drawing((_WIDTH, 3.2), lambda figure: draw_loss(figure, steps)),
         )

@@ -42,6 +42,17 @@ def percents(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
 
 
+def covering(values: Sequence[float], least: float, *, share: bool) -> tuple[float, float]:
+    """Ends of an axis that covers these and `least` at least, so that a small difference looks small; as the page's are
+    (`spanned` in service/page/static/plots.js). A `share` has nothing above 1."""
+    low, high = min(values), max(values)
+    room = 0.12 * (high - low) if high > low else abs(high) * 0.1 or 0.1
+    missing = max(0.0, least - (high - low + 2 * room)) / 2
+    bottom, top = low - room - missing, high + room + missing
+    over = max(0.0, top - 1.01) if share and high <= 1 else 0.0
+    return (max(0.0, bottom - over) if low >= 0 else bottom - over), top - over
+
+
 def percent_axis(axes: "Axes", label: str) -> None:
     """An x axis in percent that starts at zero."""
     axes.set_xlabel(label)

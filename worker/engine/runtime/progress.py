@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from api_schemas.enums import Phase
 from api_schemas.results.events import EngineEvent, PhaseChanged, Progress
+from api_schemas.results.metrics import UnfinishedEpoch
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Reporter:
     clock: Callable[[], float] = time.monotonic
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by phase since the last `restart`, for the step's metrics."""
+    training: UnfinishedEpoch | None = None
+    """What progress says of the epoch of recovery that goes on, until the phase ends."""
 
     def __post_init__(self) -> None:
         self._kinds = {phase: _Kind(guess, planned) for phase, (planned, guess) in self.plan.items()}
@@ -69,6 +72,7 @@ class Reporter:
         self._phase, self._step, self._began = phase, step, self.clock()
         self._worked = self._began
         self._said, self._skipped, self._bounds = float("-inf"), 0.0, [0.0, 1.0]
+        self.training = None
         log.info("step %d of %d: %s", step, self.steps, phase.value)
         self.emit(PhaseChanged(phase=phase, step=step, steps=self.steps))
 
@@ -133,6 +137,7 @@ class Reporter:
                 total=total,
                 fraction=fraction,
                 eta_seconds=left,
+                training=self.training,
             )
         )
 

@@ -1,6 +1,7 @@
 """What a job's page opens with in every state: the answer, the timeline, the error and what to do."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -8,17 +9,21 @@ import pytest
 from starlette.testclient import TestClient
 
 from api_schemas.api.error_titles import ERROR_TEXTS
-from api_schemas.api.resources import JobError
-from api_schemas.enums import Phase
+from api_schemas.api.resources import JobError, JobProgress
+from api_schemas.enums import JobState, Part, Phase
 from api_schemas.errors import ErrorCode, ErrorItem
-from api_schemas.results.answer import answer
+from api_schemas.results import step_rows
+from api_schemas.results.answer import answer, of_step
 from api_schemas.results.events import Loss, PhaseChanged
+from api_schemas.results.metrics import EpochLoss, UnfinishedEpoch
 from service.core.jobs import jobs
+from service.page.figures import step_curves
 from service.services import Services
 from store.jobs import transitions
 from tests.integration.service.conftest import claim
 from tests.integration.service.page.test_page_jobs import drawn, finish
-from tests.support.jobs.sample_jobs import SampleJobs, fill
+from tests.support.jobs.sample_jobs import SampleJobs, falling, fill
+from tests.support.jobs.sample_metrics import measured_step
 from tests.support.pages import BROWSER, Page
 
 
@@ -55,8 +60,10 @@ def test_a_finished_job_opens_with_its_answer(client: TestClient, services: Serv
     assert figure["data-least"] == "0.1"
     band = page.all("td", data_value="0.918")[-1]
     assert float(band["data-low"]) < 0.918 < float(band["data-high"])
-    [loss] = drawn(client.get(f"/jobs/{samples.finished}?tab=training", headers=BROWSER).text, "loss").values()
-    assert loss == pytest.approx([0.4, 0.3])
+    # A recovery of one epoch is a curve, too.
+    losses = drawn(client.get(f"/jobs/{samples.finished}?tab=training", headers=BROWSER).text, "loss")
+    assert losses == {f"step {step.step}": list(step.losses[0].points) for step in job.metrics[1:]}
+    assert len(losses["step 2"]) == 50
 
 
 def test_a_model_that_is_known_is_loaded_by_its_class(
@@ -66,6 +73,89 @@ def test_a_model_that_is_known_is_loaded_by_its_class(
     finish(services, claim(services))
     lines = f'model = AutoModelForAudioClassification.from_pretrained("{made}-step-2", trust_remote_code=True)'
     assert f"from transformers import AutoModelForAudioClassification {lines}" in look(client, f"/jobs/{made}").text
+
+
+def test_an_epoch_is_told_once_whichever_attempt_and_however_often(
+    client: TestClient, services: Services, job_id: str
+) -> None:
+    """The epoch that progress still speaks of has ended, and was told by an earlier attempt as well; the fifth goes on."""
+    lease = claim(services)
+    at = {"phase": Phase.FINETUNING, "step": 1, "steps": 1, "done": 1, "total": 9, "fraction": 0.1, "eta_seconds": None}
+
+    def shown(epoch: int, points: tuple[float, ...]) -> list[float | None]:
+        training = UnfinishedEpoch(epoch=epoch, epochs=5, parts=4, points=points)
+        with services.database.write() as session:
+            transitions.renew(session, lease, 3600, JobProgress.model_validate({**at, "training": training}), 1.0)
+        return drawn(client.get(f"/jobs/{job_id}?tab=training", headers=BROWSER).text, "loss")["step 1"]
+
+    first = Loss(step=1, epoch=1, epochs=5, train_loss=0.5, points=(0.8, 0.6, 0.4, 0.2))
+    with services.database.write() as session:
+        transitions.record(session, lease, (first.model_copy(update={"points": (9.0, 9.0, 9.0, 9.0)}), first))
+    assert shown(1, (7.0, 7.0)) == [0.8, 0.6, 0.4, 0.2]
+    assert shown(2, (0.15, 0.1)) == [0.8, 0.6, 0.4, 0.2, 0.15, 0.1]
+
+
+def test_many_recoveries_are_drawn_as_the_newest_and_old_ones_by_epoch() -> None:
+    def job(count: int, points: tuple[float, ...]) -> Any:
+        losses = (EpochLoss(epoch=1, train_loss=0.5, learning_rate=1e-4, points=points),)
+        steps = [
+            measured_step(0),
+            *(measured_step(1).model_copy(update={"step": n, "losses": losses}) for n in range(1, count)),
+        ]
+        return SimpleNamespace(metrics=tuple(steps), progress=None, state=JobState.SUCCEEDED)
+
+    found = step_curves.losses(job(9, (0.6, 0.4)))
+    assert found is not None
+    assert [series.name for series in found.series] == [f"step {step}" for step in range(3, 9)]
+    assert "The newest 6 of 8 recoveries" in found.caption
+    assert (found.x, found.x_unit) == ((0.5, 1.0), "number")
+    old = step_curves.losses(job(9, ()))
+    assert old is not None
+    assert old.title == "Training loss by step"
+    assert len(old.x) == 8
+    assert step_curves.losses(job(2, ())) is None
+
+
+def test_a_step_has_a_page(client: TestClient, services: Services, samples: SampleJobs) -> None:
+    job = jobs.get(services, samples.finished)
+    address = f"/jobs/{job.id}/steps"
+    first, second = (look(client, f"{address}/{step}") for step in (1, 2))
+    # Each has its own sentence: the result's test scores are not the first step's.
+    sentences = [of_step(job.metrics[0], job.metrics[step], job.result, job.request).sentence for step in (1, 2)]
+    assert sentences[0] in first.text
+    assert "on validation" in sentences[0] or "validation samples" in sentences[0]
+    assert sentences[1] in second.text
+    assert "on test" in sentences[1]
+    assert "Step 2 result" in second.text
+    assert "Step 1 result" not in first.text
+    [row] = [
+        found for found in step_rows.rows(job.metrics[0], job.metrics[2], (Part.ATTENTION,)) if "test" in found[0]
+    ][:1]
+    assert " ".join(row)[1:] in second.text
+    assert "Accuracy, validation, before recovery – 87.1%" in first.text
+    assert drawn(client.get(f"{address}/1", headers=BROWSER).text, "loss") == {
+        "step 1": list(job.metrics[1].losses[0].points)
+    }
+    # What was removed of the second layer's four heads, by layer and by head.
+    assert "QK: channels removed (%) Step Layer 0 Layer 1 1 0 25" in first.text
+    # Its files, each with its hash and a button.
+    [link] = [found for found in first.all("a", class_="button") if found["href"].endswith("/model.safetensors")]
+    assert link["href"] == f"/v1/jobs/{job.id}/checkpoints/1/files/model.safetensors"
+    assert "ab" * 32 in first.text
+    assert first.all("a", id="download", href=f"/v1/jobs/{job.id}/checkpoints/1/archive")
+    assert f'load("{job.id}-step-1", trust_remote_code=True)' in first.text
+    # The form of another job begins with it.
+    [onwards] = first.all("a", id="onwards")
+    assert parse_qs(urlsplit(onwards["href"]).query)["model_step"] == [f"{job.id}/1"]
+    assert f'value="{job.id}/1" selected' in client.get(onwards["href"], headers=BROWSER).text
+    # The original has measurements alone, and each is reached from the table of the job.
+    original = look(client, f"{address}/0")
+    assert "The original model, as this job measured it." in original.text
+    assert not original.all("a", id="download")
+    assert {f"{address}/{step}" for step in range(3)} <= set(look(client, f"/jobs/{job.id}").addresses())
+    missing = client.get(f"{address}/3", headers=BROWSER)
+    assert missing.status_code == 404
+    assert "has no step 3; complete steps: 0, 1, 2." in missing.text
 
 
 def test_nothing_removed_is_no_green_success(client: TestClient, samples: SampleJobs) -> None:
@@ -89,7 +179,11 @@ def test_a_running_job_is_never_empty(client: TestClient, samples: SampleJobs) -
     assert coming.endswith("Packaging Evaluating next ")
     assert [found["class"] for found in page.all("span", aria_current="step")] == ["now"]
     assert "91.8% original model" in page.text
-    assert drawn(answer.text, "loss") == {"step 1": [0.9, 0.45, 0.3]}
+    # Three epochs from their events, and of the fourth what is known so far.
+    losses = [*falling(0.9, 40), *falling(0.45, 40), *falling(0.9 / 3, 40), *falling(0.2, 20)]
+    assert drawn(answer.text, "loss") == {"step 1": losses}
+    assert [row["data-x"] for row in page.all("tr") if "data-x" in row][39::40] == ["1.0", "2.0", "3.0"]
+    assert page.all("tr", data_x="3.5")
     assert "INFO step 1 of 2: epoch 19" in page.text
     assert "Peak memory 3.00 GB" in page.text
 

@@ -245,6 +245,8 @@ def train(tiny: Example, microbatch: int | None = None) -> tuple[Tensor, nn.Modu
         distillation(Distill(weight=0.5, attention=0.5), teacher, base_of(job.trained), job.task) as learning,
     ):
         tracker, inputs = LossTracker(DEVICE, every=64), job.inputs
+        # This batch is one of the parts that an epoch's losses are told by.
+        tracker.epoch(batches=4, parts=4)
         objective = Objective(job.trained, DEVICE, job.task, learning, microbatch)
         with Loop():
             if SPECTROGRAM in inputs and inputs[SPECTROGRAM].ndim == 3:
@@ -254,6 +256,7 @@ def train(tiny: Example, microbatch: int | None = None) -> tuple[Tensor, nn.Modu
                 inputs = inputs | {SPECTROGRAM: augment.apply(inputs[SPECTROGRAM], drawn)}
             loss = objective.backward([(inputs, job.targets)])
             tracker.add(loss, _clipped(job.trained), SAMPLES)
+        assert len(tracker._counts) == 1
     return loss, job.trained
 
 

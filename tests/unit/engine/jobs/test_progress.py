@@ -6,6 +6,7 @@ import pytest
 
 from api_schemas.enums import Phase, Split
 from api_schemas.results.events import PhaseChanged, Progress
+from api_schemas.results.metrics import UnfinishedEpoch
 from worker.engine import run
 from worker.engine.runtime.progress import Reporter
 
@@ -190,3 +191,16 @@ def test_nothing_is_foretold_from_a_thousandth_of_the_work(said, clock):
     clock.now = 10
     reporter.progress(9, 999)
     assert said[-1].eta_seconds == pytest.approx(990 * 2 / 9)
+
+
+def test_the_loss_so_far_is_told_until_the_phase_ends(reporter, said, clock):
+    reporter.phase(Phase.FINETUNING, 1)
+    reporter.progress(1, 4)
+    assert said[-1].training is None
+    reporter.training = UnfinishedEpoch(epoch=1, epochs=1, parts=4, points=(0.5,))
+    clock.now = 1
+    reporter.progress(2, 4)
+    assert said[-1].training == reporter.training
+    reporter.phase(Phase.SCORING, 2)
+    reporter.progress(1, 1)
+    assert said[-1].training is None

@@ -98,9 +98,14 @@ def test_gone_on_with_it_is_as_in_one_go(whole, killed, tmp_path):
     assert last_metrics(said).losses == last_metrics(whole[1]).losses
     assert len(last_metrics(said).losses) == EPOCHS
     # Told once: the others were told by the attempt that was killed.
-    assert [(event.step, event.epoch) for event in said if isinstance(event, Loss)] == [(2, 3)]
+    [told] = [event for event in said if isinstance(event, Loss)]
+    assert (told.step, told.epoch) == (2, 3)
+    assert told.points == last_metrics(said).losses[2].points
+    assert len(told.points) > 1
     training = [event for event in said if isinstance(event, Progress) and event.phase is Phase.FINETUNING]
     assert training[0].done == 2 * training[0].total // 3 + 1
+    assert training[0].training is not None
+    assert (training[0].training.epoch, training[0].training.points) == (3, told.points[:1])
     assert training[-1].done == training[-1].total
     fractions = [event.fraction for event in said if isinstance(event, Progress) and event.step == 2]
     # An estimate from measured speeds: on a busy machine it may also fall a little.

@@ -71,6 +71,9 @@ def test_two_processes_make_what_one_makes(together: tuple[Path, list[EngineEven
         assert [loss.train_loss for loss in one.losses] == pytest.approx(
             [loss.train_loss for loss in other.losses], abs=1e-5
         )
+        for loss, theirs_alone in zip(one.losses, other.losses, strict=True):
+            assert len(loss.points) > 1
+            assert loss.points == pytest.approx(theirs_alone.points, abs=1e-4)
 
 
 def test_what_an_earlier_job_left_is_found_by_one_and_told_to_all(

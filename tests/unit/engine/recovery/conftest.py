@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import ASTConfig, ASTForAudioClassification
 
-from api_schemas.results.metrics import EpochLoss
+from api_schemas.results.metrics import EpochLoss, UnfinishedEpoch
 from api_schemas.spec.recovery import Finetune
 from worker.engine.data.split import FeatureSplit
 from worker.engine.recovery import CheckpointSettings, Teacher, finetune
@@ -62,6 +62,7 @@ def train(
     teacher: Teacher | None = None,
     device: torch.device | None = None,
     on_batch: Callable[[int, int], None] = lambda *_: None,
+    on_points: Callable[[UnfinishedEpoch], None] = lambda _: None,
     projections: dict[str, nn.Linear] | None = None,
     microbatch: int | None = None,
     checkpointing: CheckpointSettings | None = None,
@@ -81,6 +82,7 @@ def train(
         device=device or torch.device("cpu"),
         on_batch=on_batch,
         on_epoch=losses.append,
+        on_points=on_points,
         teacher=teacher,
         microbatch=microbatch,
         checkpointing=checkpointing,

@@ -22,16 +22,17 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.results.display import head_sparsity
-from api_schemas.results.metrics import JobWarning, TargetMet
+from api_schemas.results.metrics import EpochLoss, JobWarning, Scores, StepMetrics, TargetMet
 from api_schemas.results.parts import together
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.job import EngineSpec
 from worker.engine.report import html, write_report
 from worker.engine.report.descriptions import method
+from worker.engine.report.style import covering
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
-FIGURES = ("tradeoff", "speed", "size", "reached", "layers", "heads", "loss")
+FIGURES = ("tradeoff", "speed", "size", "layers", "heads", "loss")
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -203,14 +204,91 @@ def test_the_drop_that_is_allowed_is_drawn_where_there_is_a_bound(tmp_path: Path
         assert (">allowed</text>" in (tmp_path / "figure-tradeoff.svg").read_text(encoding="utf-8")) is said
 
 
-def test_what_is_left_and_what_was_asked_for_are_drawn(tmp_path: Path, job: Job) -> None:
-    _write(tmp_path, job)
-    for name, words in (
-        ("size", ("attention parameters", "all parameters", "FLOPs per input", "file")),
-        ("reached", ("removed", "requested", "attention parameters removed (%)")),
-    ):
-        drawn = (tmp_path / f"figure-{name}.svg").read_text(encoding="utf-8")
-        assert all(f">{word}</text>" in drawn for word in words), name
+def test_what_is_left_is_drawn_and_how_far_off_the_target_it_is_stands_in_the_table(tmp_path: Path, job: Job) -> None:
+    page = _write(tmp_path, job)
+    drawn = (tmp_path / "figure-size.svg").read_text(encoding="utf-8")
+    assert all(
+        f">{word}</text>" in drawn for word in ("attention parameters", "all parameters", "FLOPs per input", "file")
+    )
+    last = job.steps[-1]
+    off = 100 * (last.achieved_sparsity - last.requested_sparsity)
+    assert off
+    shown = f"{100 * last.requested_sparsity:.1f}% {100 * last.achieved_sparsity:.2f}% {off:+.2f} points"
+    assert shown in page.text
+
+
+def _numbers_on_the_axis(folder: Path, figure: str) -> list[float]:
+    """Of the y axis of the figure's first plot."""
+    root = ElementTree.parse(folder / f"figure-{figure}.svg").getroot()
+    [axis] = [element for element in root.iter() if element.get("id") == "matplotlib.axis_2"]
+    return [float((text.text or "").replace("−", "-")) for text in axis.iter() if re.match(r"[-−\d]", text.text or "")]
+
+
+def test_a_small_difference_looks_small(tmp_path: Path, job: Job) -> None:
+    """Half a point of accuracy, and a twentieth of a speed-up: what fills the plot is no less than ten points, and 0.5."""
+
+    def near(step: StepMetrics, accuracy: float) -> StepMetrics:
+        scores = Scores(samples=10**6, accuracy=accuracy)
+        changes = {"validation": scores, "validation_before_recovery": None, "test": None}
+        rows = [row.model_copy(update={"speedup": 1 + 0.05 * step.step / 3}) for row in step.latency]
+        return step.model_copy(update=changes | {"latency": tuple(rows)})
+
+    steps = tuple(near(step, 0.93 - 0.005 * step.step / 3) for step in job.steps)
+    _write(tmp_path, replace(job, steps=steps))
+    shown = _numbers_on_the_axis(tmp_path, "tradeoff")
+    assert shown[-1] - shown[0] >= 8
+    assert shown[-1] <= 100
+    shown = _numbers_on_the_axis(tmp_path, "speed")
+    assert shown[-1] - shown[0] >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "share", "ends"),
+    [
+        ((0.5, 0.7), 0.1, True, (0.476, 0.724)),
+        ((0.5, 0.51), 0.1, True, (0.455, 0.555)),
+        ((0.5,), 0.1, True, (0.45, 0.55)),
+        ((0.99, 0.995), 0.1, True, (0.91, 1.01)),
+        ((0.01, 0.02), 0.1, True, (0.0, 0.065)),
+        ((-0.02, 0.0), 0.0, True, (-0.0224, 0.0024)),
+        ((1.0, 1.05), 0.5, False, (0.775, 1.275)),
+        ((2.0, 2.5), 0.0, False, (1.94, 2.56)),
+    ],
+)
+def test_axes_cover_what_the_pages_do(
+    values: tuple[float, ...], least: float, share: bool, ends: tuple[float, float]
+) -> None:
+    """By hand from the page's rule."""
+    assert covering(values, least, share=share) == pytest.approx(ends, abs=1e-9)
+
+
+def test_words_are_true_for_a_job_without_recovery(tmp_path: Path, job: Job) -> None:
+    page = _write(tmp_path, job)
+    figure = tmp_path / "figure-tradeoff.svg"
+    assert "accuracy, before recovery" in page.text
+    assert "Each point is a step, before and after recovery." in page.text
+    assert "Shaded: its 95% interval on its 400 samples." in page.text
+    assert ">before recovery, validation</text>" in figure.read_text(encoding="utf-8")
+    steps = tuple(step.model_copy(update={"losses": (), "lora_ranks": {}}) for step in job.steps)
+    page = _write(tmp_path, replace(job, steps=steps, spec=job.spec.model_copy(update={"finetune": None})))
+    words = page.text.partition("The whole spec")[0].replace("without recovery", "").replace("Recovery none", "")
+    assert "recovery" not in words.lower()
+    assert "recovery" not in figure.read_text(encoding="utf-8")
+
+
+def test_losses_are_drawn_by_parts_of_epochs(tmp_path: Path, job: Job) -> None:
+    """Each recovery of one epoch of 50 parts; and of means alone, as earlier versions left them."""
+    points = tuple(2.0 / (1 + part) for part in range(50))
+    one = EpochLoss(epoch=1, train_loss=0.2, learning_rate=1e-4)
+    for losses, vertices in (((one.model_copy(update={"points": points}),), 50), (job.steps[1].losses, 3)):
+        steps = tuple(step.model_copy(update={"losses": losses if step.step else ()}) for step in job.steps)
+        page = _write(tmp_path, replace(job, steps=steps))
+        root = ElementTree.parse(tmp_path / "figure-loss.svg").getroot()
+        paths = [
+            element.get("d", "") for element in root.iter() if "fill: none; stroke: #0072b2" in element.get("style", "")
+        ]
+        assert [1 + path.count("L ") for path in paths] == 3 * [vertices]
+        assert ("Mean over the batches since the previous point" in page.text) is (vertices == 50)
 
 
 def test_the_layer_figure_shows_every_layers_sparsity(tmp_path: Path, job: Job) -> None:
@@ -305,7 +383,9 @@ def test_a_job_that_cuts_both_shows_what_was_asked_and_met_of_both(tmp_path: Pat
     )
     assert f"attention removed {attention} target {100 * last.requested_sparsity:.1f}%" in page.text
     assert "feed-forward removed 30.0% target 33.3%" in page.text
-    assert f"{100 * last.requested_sparsity:.1f}% {100 * last.achieved_sparsity:.2f}% 33.3% 30.00%" in page.text
+    off = f"{100 * (last.achieved_sparsity - last.requested_sparsity):+.2f} points"
+    shown = f"{100 * last.requested_sparsity:.1f}% {100 * last.achieved_sparsity:.2f}% {off} 33.3% 30.00% -3.33 points"
+    assert shown in page.text
     assert "feed-forward parameters -30.0%" in page.text
     assert "neurons of feed-forward blocks" in page.text
     # Beside what is gone of QK and of VO, a column a block of what is gone of the neurons.
