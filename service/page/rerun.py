@@ -29,8 +29,8 @@ _ALWAYS: tuple[Path, ...] = (
 def fields_of(request: JobRequest, settle: Settle) -> dict[str, str]:
     """The form's fields, and as `rest` the JSON of what they cannot say.
 
-    `settle`: what the service makes of a request for this model. Whatever the defaults are, the request that the form then sends is the one given: nothing is left out of it unless the
-    request without it has been tried and is the same.
+    `settle`: what the service makes of a request for this model. Whatever the defaults are, the request that the form then sends
+    is the one given: nothing is left out of it unless the request without it has been tried and is the same.
     """
     pruning, bound = request.pruning, request.pruning.target.max_drop
     rest = asked_of(request, settle)
