@@ -1,4 +1,5 @@
-"""The control of `make demo`, kept: another run with the same code, model, data and settings on this machine reads it."""
+"""What of `make demo` is measured once and kept: the control, for runs with the same code, model, data and settings on this
+machine, and the score of the model before anything is removed."""
 
 import hashlib
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from demo import cache, inputs
+from demo import cache, inputs, score
 from demo.results import Outcome
 
 _CODE = ("api_schemas", "checkpoints", "store", "service", "worker", "secateur", "demo")
@@ -45,6 +46,26 @@ def control(given: Given, measure: Callable[[], Outcome], console: Console) -> O
         f"The control is that of an earlier run, with the same code and settings; without {folder} it runs again."
     )
     return Outcome.of(json.loads((folder / "outcome.json").read_text()))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    model: str
+    data: str
+    clips: int
+    libraries: tuple[str, ...]
+
+
+def kept_score(model: str, data: str, clips: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The score of the model before anything is removed: what `measure` returns, or returned in an earlier run."""
+
+    def make(folder: Path) -> None:
+        (folder / "score.json").write_text(json.dumps(measure()))
+
+    libraries = tuple(version(name) for name in _LIBRARIES)
+    folder = cache.cached(inputs.ROOT, "before", _Scored(model, data, clips, libraries), (score,), make)
+    found: dict[str, Any] = json.loads((folder / "score.json").read_text())
+    return found
 
 
 def _code() -> str:

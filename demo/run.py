@@ -24,7 +24,7 @@ from rich.console import Console
 from api_schemas.enums import Criterion
 from api_schemas.spec.recovery import Finetune
 from demo import DemoError, inputs, score
-from demo.control import Given, control
+from demo.control import Given, control, kept_score
 from demo.results import Outcome, save, show
 from demo.service import running_service
 from secateur import Job, Secateur
@@ -121,7 +121,7 @@ def _over_http(
         job, pruned = measured(Criterion.FISHER, "pruned")
         inputs.ROOT.mkdir(exist_ok=True)
         (inputs.ROOT / "report.html").write_text(job.report(), encoding="utf-8")
-        outcomes = [Outcome("before", job.metrics[0], _score_afresh(model, data)), pruned]
+        outcomes = [Outcome("before", job.metrics[0], _score_before(model, data, own)), pruned]
         if os.environ.get("DEMO_CONTROL", "1") != "0":
             outcomes.append(_control(model, data, own, lambda title: measured(Criterion.RANDOM, title)[1], console))
         return outcomes, job.id
@@ -170,6 +170,13 @@ def _recovery() -> Finetune:
     default = Finetune()
     rate = inputs.number("DEMO_LEARNING_RATE", default.learning_rate)
     return Finetune(epochs=inputs.number("DEMO_EPOCHS", 1), learning_rate=rate)
+
+
+def _score_before(model: Path, data: Path, own: bool) -> dict[str, Any]:
+    """The demo's own model is as it was in an earlier run: its score is kept."""
+    if not own:
+        return _score_afresh(model, data)
+    return kept_score(model.name, data.name, inputs.test_clips(), lambda: _score_afresh(model, data))
 
 
 def _score_afresh(checkpoint: Path, data: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from api_schemas.credentials import without_credentials
+from secateur.client.transport.connection import API_KEY, URL, address
 from secateur.errors import InvalidRequest
 
 DEFAULT = "default"
@@ -42,9 +44,14 @@ def all_profiles() -> dict[str, Profile]:
         raise InvalidRequest(detail, code="usage") from None
 
 
+def asked_for(name: str | None) -> str | None:
+    """The name given, else that of SECATEUR_PROFILE; None where nobody named one."""
+    return name or os.environ.get(NAME) or None
+
+
 def chosen(name: str | None) -> Profile | None:
     """The one of this name, else of SECATEUR_PROFILE, else `default` if there is one. InvalidRequest for an unknown one."""
-    asked = name or os.environ.get(NAME) or None
+    asked = asked_for(name)
     if asked is None:
         return all_profiles().get(DEFAULT) if _readable() else None
     known = all_profiles()
@@ -53,6 +60,29 @@ def chosen(name: str | None) -> Profile | None:
         detail = f"There is no profile {asked!r}; {there}. Make it: secateur login --url URL --profile {asked}"
         raise InvalidRequest(detail, code="usage")
     return known[asked]
+
+
+def signed_in(url: str | None, key: str | None, profile: str | None = None) -> tuple[str | None, str | None]:
+    """URL and key, with those of the profile where nothing else says them: not an option, not the environment.
+
+    The key of a profile goes to its own URL and to no other. Raises InvalidRequest for an unknown profile, and for one that was
+    asked for by name beside another URL.
+    """
+    url = url or os.environ.get(URL) or None
+    if profile is None and url is not None and (key is not None or os.environ.get(API_KEY)):
+        return url, key
+    found = chosen(profile)
+    if found is None:
+        return url, key
+    if url is not None and address(url) != address(found.url):
+        if profile is not None:
+            detail = (
+                f"--profile {profile} is for {without_credentials(found.url)}, but --url or {URL} is "
+                f"{without_credentials(url)}: give only one of them."
+            )
+            raise InvalidRequest(detail, code="usage")
+        return url, key
+    return found.url, key if key is not None or os.environ.get(API_KEY) else found.api_key
 
 
 def _readable() -> bool:

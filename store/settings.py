@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     # Storage
     data_dir: Path = Field(Path(".secateur"), description="Root folder of all data on this machine.")
     database_url: str = Field(
-        "", description="`sqlite:////abs/path` or `postgresql+psycopg://…`. Default: a SQLite file in data_dir."
+        "",
+        description="`sqlite:////abs/path` or `postgresql+psycopg://…`. Default: a SQLite file in data_dir.",
+        repr=False,
     )
     database_password: SecretStr | None = Field(
         None, description="Password for PostgreSQL if database_url has none; it can be read from a file of its own."
@@ -73,11 +75,13 @@ class Settings(BaseSettings):
         "",
         description="`file:///abs/folder`, `s3://bucket/prefix` (credentials from AWS_*), `az://container/prefix` (AZURE_*) or "
         "`gs://bucket/prefix` (GOOGLE_*). Default: in data_dir.",
+        repr=False,
     )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis or Valkey: `redis://host:port/0`, `redis+socket:///path`, or over TLS `rediss://host:port/0`, with "
         "`?ssl_ca_certs=/path` if its certificate was issued by your own authority.",
+        repr=False,
     )
     broker_password: SecretStr | None = Field(
         None,

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from api_schemas.credentials import without_credentials
 from store.settings import Settings
 
 HIDDEN = "[hidden]"
@@ -21,10 +22,9 @@ _SECRETS = (
     (re.compile(r"(sk_[a-z2-7]{26})_[a-z2-7]+"), rf"\1_{HIDDEN}"),
     (re.compile(r"whsec_[A-Za-z0-9+/=_-]+"), f"whsec_{HIDDEN}"),
     (re.compile(r"\b(bearer) +(?!sk_)[^\s'\",]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    (re.compile(r"(://[^\s:/@]*):[^\s@/]+@"), rf"\1:{HIDDEN}@"),
 )
-_SUSPECT = re.compile(r"sk_|whsec_|bearer|://", re.IGNORECASE)
-"""In any text that one of them could change: most have none, and one look is cheaper than four."""
+_SUSPECT = re.compile(r"sk_|whsec_|bearer", re.IGNORECASE)
+"""In any text that one of them could change: most have none, and one look is cheaper than three."""
 
 
 class _StandardError(logging.Handler):
@@ -65,6 +65,8 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [other for other in root.handlers if other.get_name() != __name__] + [handler]
     root.setLevel(settings.log_level.upper())
+    # It would write every URL that it calls: those of webhooks and of signed downloads are secrets, as a whole or in their query.
+    logging.getLogger("httpx").setLevel(max(root.level, logging.WARNING))
 
 
 def hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -78,7 +80,7 @@ def _hidden(name: str, value: Any) -> Any:
     if isinstance(value, str):
         for secret, instead in _SECRETS if _SUSPECT.search(value) else ():
             value = secret.sub(instead, value)
-        return value
+        return without_credentials(value) if "@" in value else value
     if isinstance(value, bytes):
         return _hidden(name, value.decode(errors="replace"))
     if isinstance(value, Mapping):

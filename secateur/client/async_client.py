@@ -9,7 +9,7 @@ import httpx
 
 from secateur.client.transport.api_calls import ApiCalls
 from secateur.client.transport.backend import AsyncBackend
-from secateur.client.transport.connection import address, http_options, open_connection
+from secateur.client.transport.connection import address, http_options, open_connection, separated
 
 
 class AsyncSecateur(ApiCalls):
@@ -36,11 +36,12 @@ class AsyncSecateur(ApiCalls):
         http_client: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self.url = address(url)
+        given = address(url)
+        self.url, _ = separated(given)
         options: dict[str, Any] = http_options(self.url, timeout)
         self._own = http_client is None
         self._backend = AsyncBackend(http_client or httpx.AsyncClient(**options), sleep)
-        super().__init__(open_connection(self._backend, self.url, api_key, max_retries, first_contact_retries))
+        super().__init__(open_connection(self._backend, given, api_key, max_retries, first_contact_retries))
 
     async def close(self) -> None:
         """Close the connections; an `http_client` that was passed in stays open."""

@@ -22,7 +22,7 @@ from secateur.client.resources.uploads_and_jobs import Datasets, Jobs, Models, S
 from secateur.client.sweep import Sweep
 from secateur.client.transport.api_calls import ApiCalls, JobSpec
 from secateur.client.transport.backend import SyncBackend, iterate, run
-from secateur.client.transport.connection import address, http_options, open_connection
+from secateur.client.transport.connection import address, http_options, open_connection, separated
 
 
 class Secateur:
@@ -62,11 +62,12 @@ class Secateur:
         http_client: httpx.Client | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.url = address(url)
+        given = address(url)
+        self.url, _ = separated(given)
         options: dict[str, Any] = http_options(self.url, timeout)
         self._own = http_client is None
         self._backend = SyncBackend(http_client or httpx.Client(**options), sleep)
-        self._calls = ApiCalls(open_connection(self._backend, self.url, api_key, max_retries, first_contact_retries))
+        self._calls = ApiCalls(open_connection(self._backend, given, api_key, max_retries, first_contact_retries))
         self.webhooks = Webhooks(self._calls.webhooks)
         """Webhooks: URLs of yours that are called when something happens to a job."""
         self.keys = Keys(self._calls.keys)

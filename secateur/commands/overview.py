@@ -13,9 +13,10 @@ from secateur.client.blocking_client import Secateur
 from secateur.commands.shared import completion
 from secateur.commands.shared.arguments import kind_of
 from secateur.commands.shared.group import JOBS
-from secateur.commands.shared.session import Session, served, signed_in, with_errors
+from secateur.commands.shared.session import Session, served, with_errors
 from secateur.documents import PageAddress
 from secateur.errors import ConnectionFailed, SecateurError
+from secateur.profiles import signed_in
 from secateur.terminal import consoles
 from secateur.terminal.listings import jobs_table
 

@@ -48,10 +48,15 @@ def database_keys(
 
 def doctor(
     url: Annotated[
-        str | None, typer.Option(help="Server to check. Default: SECATEUR_URL, otherwise the one on this machine.")
+        str | None,
+        typer.Option(help="Server to check. Default: SECATEUR_URL, then the profile's, then the one on this machine."),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Data folder of `secateur up`, to check the parts of a server on this machine.")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Service saved by `secateur login` to check. Default: SECATEUR_PROFILE, then `default`."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port that `secateur up` will use.")] = 8000,
     fix: Annotated[bool, typer.Option("--fix", help="Fix what is safe to fix.")] = False,
@@ -67,7 +72,9 @@ def doctor(
     """
     console = Console(width=None if sys.stdout.isatty() else 200)
     raise typer.Exit(
-        doctor_module.doctor(url, data_dir, port, fix=fix, verify=verify, as_json=as_json, console=console)
+        doctor_module.doctor(
+            url, data_dir, port, profile_name=profile, fix=fix, verify=verify, as_json=as_json, console=console
+        )
     )
 
 

@@ -11,24 +11,30 @@ from pydantic import ValidationError
 
 from api_schemas.api.checkup import Finding, ok, warning, wrong
 from api_schemas.api.resources import Limits
+from api_schemas.credentials import without_credentials
 from api_schemas.enums import KeyScope
+from secateur.client.transport.connection import API_KEY as KEY
+from secateur.client.transport.connection import DEFAULT_URL, URL, separated
 
-URL, KEY = "SECATEUR_URL", "SECATEUR_API_KEY"
-DEFAULT_URL = "http://127.0.0.1:8000"
 SECONDS = 30
 SKEW_SECONDS = 60
 MAIN_JOB = {KeyScope.MODELS_WRITE: "uploading", KeyScope.JOBS_WRITE: "submitting jobs"}
 """What a job takes, by scope; `jobs:write` allows what `jobs:read` does."""
 
 
-def server(url: str | None) -> list[Finding]:
-    """Whoever answers at `url`, by default that of the environment. Nobody there is wrong only where somebody named it."""
+def server(url: str | None, key: str | None = None, profile: str | None = None) -> list[Finding]:
+    """Whoever answers at `url`, by default that of the environment. Nobody there is wrong only where somebody named it.
+
+    `key`: by default that of the environment. `profile`: whose URL it is.
+    """
     named = url or os.environ.get(URL)
-    address = (named or DEFAULT_URL).rstrip("/")
+    whole = (named or DEFAULT_URL).rstrip("/")
+    address = without_credentials(whole)
     try:
-        with httpx.Client(base_url=address, timeout=8) as client:
-            return _findings(client, address)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        bare, user = separated(whole)
+        with httpx.Client(base_url=bare, timeout=8, auth=user) as client:
+            return _findings(client, address, key, profile)
+    except (ValueError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         return [
             wrong(
                 "server", f"{address} is not a valid URL: {error}", f"Use a URL like {DEFAULT_URL} (--url, or {URL})."
@@ -40,12 +46,12 @@ def server(url: str | None) -> list[Finding]:
             return [
                 warning("server", found, f"Start one with `secateur up`, or give the URL of yours: --url, or {URL}.")
             ]
-        return [
-            wrong("server", found, f"Start it, or give another URL: --url, or {URL}. A firewall or proxy may block it.")
-        ]
+        again = f", or `secateur login --url URL --profile {profile}`" if profile else ""
+        remedy = f"Start it, or give another URL: --url, or {URL}{again}. A firewall or proxy may block it."
+        return [wrong("server", found, remedy)]
 
 
-def _findings(client: httpx.Client, address: str) -> list[Finding]:
+def _findings(client: httpx.Client, address: str, key: str | None, profile: str | None) -> list[Finding]:
     answer = client.get("/openapi.json")
     about = _json(answer).get("info", {})
     if not isinstance(about, dict) or about.get("title") != "Secateur":
@@ -68,7 +74,7 @@ def _findings(client: httpx.Client, address: str) -> list[Finding]:
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         remedy = f"Install the client in the server's version: pip install . in a checkout of {theirs}."
         findings = [warning("server", f"Secateur {theirs} at {address}, but this client is {ours}", remedy)]
-    return [*findings, *_health(client), *_clock(answer), *_key(client)]
+    return [*findings, *_health(client), *_clock(answer), *_key(client, address, key, profile)]
 
 
 def _health(client: httpx.Client) -> list[Finding]:
@@ -101,17 +107,20 @@ def _clock(answer: httpx.Response) -> list[Finding]:
     ]
 
 
-def _key(client: httpx.Client) -> list[Finding]:
+def _key(client: httpx.Client, address: str, key: str | None, profile: str | None) -> list[Finding]:
     """`GET /v1/limits` takes any valid key and says what it allows."""
-    key = os.environ.get(KEY)
+    own = profile is not None and not os.environ.get(KEY)
+    key = os.environ.get(KEY) or key
     answer = client.get("/v1/limits", headers={"Authorization": f"Bearer {key}"} if key else {})
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         said = str(_json(answer).get("detail"))
-        return [
-            wrong(
-                "key", said if key else f"the server requires a key, but {KEY} is not set", f"Set {KEY} to a valid key."
-            )
-        ]
+        lacks = f"profile {profile!r} has none" if own else f"{KEY} is not set"
+        remedy = (
+            f"Sign in again: `secateur login --url {address} --profile {profile}`."
+            if own
+            else f"Set {KEY} to a valid key."
+        )
+        return [wrong("key", said if key else f"the server requires a key, but {lacks}", remedy)]
     try:
         scopes = Limits.model_validate(_json(answer)).scopes
     except ValidationError:

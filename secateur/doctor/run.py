@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from api_schemas.api.checkup import FINDINGS, CheckFunction, Finding, Verdict, examine, ok, wrong
-from secateur.doctor import accelerator, client_side, installation, server_side
+from secateur.doctor import accelerator, client_side, installation, profile, server_side
 from secateur.doctor.torchaudio import repair_torchaudio
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "bold red"}
@@ -28,10 +28,18 @@ class Check:
 
 
 def doctor(
-    url: str | None, data_dir: Path | None, port: int, *, fix: bool, verify: bool, as_json: bool, console: Console
+    url: str | None,
+    data_dir: Path | None,
+    port: int,
+    *,
+    profile_name: str | None = None,
+    fix: bool,
+    verify: bool,
+    as_json: bool,
+    console: Console,
 ) -> int:
     """Check, with `fix` mend, with `verify` compare rows with objects, show; the exit status: 1 where something is wrong."""
-    found = list(_findings(_checks(url, data_dir, port), fix))
+    found = list(_findings(_checks(url, data_dir, port, profile_name), fix))
     if verify and server_side.wanted(data_dir):
         found += _verified(data_dir, fix)
     elif verify:
@@ -52,7 +60,7 @@ def doctor(
     return int(any(finding.verdict is Verdict.WRONG for finding in found))
 
 
-def _checks(url: str | None, data_dir: Path | None, port: int) -> Iterator[Check]:
+def _checks(url: str | None, data_dir: Path | None, port: int, name: str | None) -> Iterator[Check]:
     yield Check("python", installation.python)
     yield Check("libraries", installation.packages)
     yield Check("torch", accelerator.torch, accelerator.SECONDS)
@@ -62,8 +70,13 @@ def _checks(url: str | None, data_dir: Path | None, port: int) -> Iterator[Check
             "leftover", lambda: server_side.leftover(data_dir), mend=lambda: server_side.remove_leftover(data_dir)
         )
         yield Check("server's parts", lambda: server_side.stack_parts(data_dir, port), server_side.SECONDS)
-    address = url or server_side.running_at(data_dir)
-    yield Check("server", lambda: client_side.server(address), client_side.SECONDS)
+    # What was named comes before what is found, and that before what is saved.
+    here = None if name else server_side.running_at(data_dir)
+    use, said = (profile.InUse(here), []) if here and not url else profile.in_use(url, name)
+    if said:
+        yield Check("profile", lambda: said)
+    if use is not None:
+        yield Check("server", lambda: client_side.server(use.url, use.key, use.profile), client_side.SECONDS)
 
 
 def _findings(checks: Iterator[Check], fix: bool) -> Iterator[Finding]:

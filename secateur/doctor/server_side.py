@@ -11,12 +11,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api_schemas.api.checkup import FINDINGS, Finding, wrong
-from secateur.doctor.client_side import KEY, URL
+from secateur import profiles
+from secateur.client.transport.connection import API_KEY, URL
 from secateur.local_server import installed
 
 SECONDS = 120
 VERIFY_SECONDS = 24 * 3600
-_NO_SETTINGS = (URL, KEY, "SECATEUR_PROFILE")
+_NO_SETTINGS = (URL, API_KEY, profiles.NAME)
 
 
 def wanted(data_dir: Path | None) -> bool:

@@ -1,7 +1,5 @@
 """`/jobs/{id}`: one job, a tab at a time."""
 
-import json
-import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -17,10 +15,9 @@ from api_schemas.results.events import Loss
 from service.access.turns import FairRoute
 from service.core.jobs import checkpoints, jobs
 from service.dependencies import ToReadJobs
-from service.page import new
 from service.page.figures import heat_maps, step_curves
 from service.page.job_parts import failure, outcome, timeline
-from service.page.rendering import answer, part_wanted
+from service.page.rendering import answer, part_wanted, visible_json
 from service.routes.parameters import JobPath
 from service.services import Services
 
@@ -81,7 +78,6 @@ def _head(services: Services, job: JobResource) -> dict[str, Any]:
         "timeline": rows,
         "outcome": outcome.of_job(services, job),
         "failure": failure.explained(job),
-        "like": new.like(job.request),
     }
 
 
@@ -183,12 +179,7 @@ def _events(services: Services, job: JobResource, _: int | None, __: int | None,
 
 
 def _request(_: Services, job: JobResource, *__: int | None) -> dict[str, Any]:
-    return {"body": _visible(job.request.model_dump_json(indent=2)), "like": new.like(job.request)}
-
-
-def _visible(text: str) -> str:
-    """Characters that show nothing, or turn the rest around, as JSON's escapes: the same document."""
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else json.dumps(c)[1:-1] for c in text)
+    return {"body": visible_json(job.request.model_dump(mode="json"))}
 
 
 _IN_TAB: dict[str, Callable[..., dict[str, Any]]] = {

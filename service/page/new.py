@@ -1,5 +1,7 @@
 """`/new`: upload or choose a model and a dataset, and say what is to be cut."""
 
+import json
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +13,6 @@ from api_schemas.enums import (
     ExportFormat,
     Granularity,
     JobState,
-    KeyScope,
     LabelSource,
     Side,
     Split,
@@ -19,6 +20,7 @@ from api_schemas.enums import (
     UploadState,
 )
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.formatting import line
 from api_schemas.spec.presets import PRESETS
 from api_schemas.spec.pruning import SHARE_OF
 from service.access.turns import FairRoute
@@ -27,15 +29,22 @@ from service.core.jobs import jobs
 from service.core.uploads import uploads
 from service.dependencies import ToReadUploads
 from service.page.form_fields import MOST_SHARE, MOST_STEPS, OF_PARTS, Filled
-from service.page.form_fields import like as like
-from service.page.rendering import answer
+from service.page.inputs.used_by import may_see_jobs
+from service.page.rendering import answer, visible_json
+from service.page.rerun import fields_of, settling
 from service.routes import datasets, models
 from service.services import Services
 from store.files.model_buckets import parse_buckets
 from store.jobs.job_lists import JobFilter
 
+OF_THE_ADDRESS = {"model_upload", "dataset_upload", "rest_of", "like"}
+"""What it carries beside fields."""
+LONGEST = 20_000
+"""Characters of a field: JSON of a whole request fits."""
 OFFERED = 100
 OFFERED_JOBS = 30
+MOST_STEPS_ASKED = 100
+"""What a request may ask for, beyond what the slider offers by itself."""
 CHOICES = {"granularity": Granularity, "criterion": Criterion, "basis": Basis, "only": Side}
 COLUMNS = {
     "input": "Input column",
@@ -49,10 +58,10 @@ router = APIRouter(route_class=FairRoute)
 
 @router.get("/new", include_in_schema=False)
 def new_page(services: ToReadUploads, request: Request, filled: Annotated[Filled, Query()]) -> Response:
-    """The form, filled in as the address says."""
-    given = {
-        name: value[:2000] for name, value in filled.model_dump(exclude={"model_upload", "dataset_upload"}).items()
-    }
+    """The form, filled in as the address says. Raises NOT_FOUND or DELETED of a job that it is to be like."""
+    filled = _like(services, filled)
+    given = {name: value[:LONGEST] for name, value in filled.model_dump(exclude=OF_THE_ADDRESS).items()}
+    given["rest"] = _readable(given["rest"])
     return answer(
         request,
         "new.html.j2",
@@ -70,9 +79,32 @@ def new_page(services: ToReadUploads, request: Request, filled: Annotated[Filled
         sources=tuple(LabelSource),
         columns=COLUMNS,
         splits=tuple(Split),
-        most_steps=MOST_STEPS,
+        rest_of=filled.rest_of,
+        most_steps=max(MOST_STEPS, _steps_asked(given["steps"])),
         most_share=MOST_SHARE,
     )
+
+
+def _like(services: Services, filled: Filled) -> Filled:
+    """With what a job asked for, where the address names one and does not say otherwise."""
+    if not filled.like or not may_see_jobs(services):
+        return filled
+    request = jobs.get(services, filled.like).request
+    asked = fields_of(request, settling(services, request.model))
+    said = filled.model_dump(include=filled.model_fields_set)
+    return Filled.model_validate({**asked, "rest_of": filled.like, **said})
+
+
+def _steps_asked(text: str) -> int:
+    return min(int(text), MOST_STEPS_ASKED) if re.fullmatch("[0-9]{1,3}", text) else 0
+
+
+def _readable(rest: str) -> str:
+    """JSON as it is shown; what is none is left for the form to find fault with."""
+    try:
+        return visible_json(json.loads(rest)) if rest else ""
+    except (ValueError, RecursionError):
+        return "\n".join(line(each) for each in rest.splitlines())
 
 
 def _models(services: Services, chosen: str) -> list[ModelResource]:
@@ -99,7 +131,7 @@ def _datasets(services: Services, chosen: str) -> list[DatasetResource]:
 
 def _steps(services: Services) -> list[JobResource]:
     """The newest jobs that a step can be taken of, where the key may see jobs."""
-    if services.caller.scopes.isdisjoint((KeyScope.JOBS_READ, KeyScope.JOBS_WRITE)):
+    if not may_see_jobs(services):
         return []
     found = jobs.page(services, None, OFFERED_JOBS, JobFilter(states=(JobState.SUCCEEDED,))).items
     return [job for job in found if any(step.step > 0 for step in job.metrics)]

@@ -1,6 +1,8 @@
 """Templates: how they are found and filled in, and the answer that one becomes."""
 
 import hashlib
+import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +47,12 @@ def duration(seconds: float | None) -> str:
 def field(pointer: str) -> str:
     """A JSON pointer as specs are spoken of: `/pruning/target/flops` → `pruning.target.flops`."""
     return formatting.plain(pointer).removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
+
+
+def visible_json(value: Any) -> str:
+    """Indented. Characters that show nothing, or turn the rest around, are JSON's escapes: the same document."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else json.dumps(c)[1:-1] for c in text)
 
 
 def _environment() -> Environment:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from obstore.exceptions import BaseError
 
 from api_schemas.api.checkup import Finding, ok, warning, wrong
+from api_schemas.credentials import without_credentials
 from api_schemas.errors import ErrorCode, SecateurError
 from store.files.artifacts import Artifacts
 from store.settings import Settings
@@ -26,7 +27,7 @@ def artifacts(settings: Settings) -> list[Finding]:
     folder = _local(settings)
     if folder is not None and _nearest(folder) != folder:
         return [_written("artifacts", folder, "SECATEUR_ARTIFACTS_URL")]
-    shown = _without_credentials(settings.artifacts_url)
+    shown = without_credentials(settings.artifacts_url)
     key = f"doctor/{uuid.uuid4().hex}"
     with tempfile.NamedTemporaryFile(dir=SHARED if os.access(SHARED, os.W_OK) else None) as file:
         file.write(PROBE)
@@ -130,8 +131,3 @@ def _first_line(error: BaseException) -> str:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
-
-
-def _without_credentials(url: str) -> str:
-    address = urlsplit(url)
-    return url.replace(address.netloc, address.netloc.rpartition("@")[2], 1) if "@" in address.netloc else url

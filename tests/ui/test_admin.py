@@ -8,10 +8,12 @@ from playwright.sync_api import Page, expect
 from store.settings import Settings
 from tests.support.servers.processes import service_process
 from tests.ui.test_keyboard import press, tab_to
-from tests.ui.watching import assert_usable
+from tests.ui.watching import Watched, assert_usable
 
 
-def test_keys_webhooks_audit_and_quotas(page: Page, tmp_path: Path) -> None:
+def test_keys_webhooks_audit_and_quotas(seen: Watched, page: Page, tmp_path: Path) -> None:
+    # An address that the service does not call.
+    seen.expected += ["422 (Unprocessable"]
     settings = Settings(
         data_dir=tmp_path,
         broker_url="redis://127.0.0.1:1/0",
@@ -35,14 +37,24 @@ def test_keys_webhooks_audit_and_quotas(page: Page, tmp_path: Path) -> None:
         expect(page.locator("#secret-text")).to_have_text(re.compile(r"^sk_\w+$"))
         token = page.locator("#secret-text").inner_text()
         assert service.get("/v1/keys").json()["items"][0]["expires_at"] is not None
-        expect(page.locator("#keys tbody tr")).to_have_count(1)
+        page.get_by_label("Expires").select_option("on a date")
+        page.locator("input[value='jobs:read']").check()
+        page.get_by_role("button", name="Create key").click()
+        expect(page.locator("#new-key .error")).to_have_text("Enter the last day on which the key is valid.")
+        page.get_by_label("Last day").fill("2031-02-03")
+        page.get_by_role("button", name="Create key").click()
+        expect(page.locator("#keys tbody tr")).to_have_count(2)
+        assert service.get("/v1/keys").json()["items"][0]["expires_at"].startswith("2031-02-03T23:59:59")
+        expect(page.locator("#on-date")).to_be_hidden()
+        page.locator("#keys button.danger").first.click()
+        expect(page.locator("#keys .state").first).to_have_text("revoked")
         assert_usable(page, "a new key")
         # It is gone with the page, also where the browser keeps that for Back.
         page.evaluate("dispatchEvent(new Event('pagehide'))")
         expect(page.locator("#secret")).to_be_hidden()
         assert token not in page.content()
         page.get_by_role("button", name="Revoke nightly").click()
-        expect(page.locator("#keys .state")).to_have_text("revoked")
+        expect(page.locator("#keys .state").last).to_have_text("revoked")
 
         page.goto(f"{service.base_url}/webhooks")
         page.locator("#url").fill("http://127.0.0.1:9/hook")
@@ -53,6 +65,15 @@ def test_keys_webhooks_audit_and_quotas(page: Page, tmp_path: Path) -> None:
         assert_usable(page, "a new webhook")
         page.get_by_role("link", name="http://127.0.0.1:9/hook").click()
         assert secret not in page.content()
+        page.locator("#edit summary").click()
+        page.get_by_label("URL").fill("http://127.0.0.1:9/other")
+        page.get_by_label("job.paused").uncheck()
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#webhook")).to_contain_text("http://127.0.0.1:9/other")
+        expect(page.locator("#webhook")).not_to_contain_text("job.paused")
+        page.get_by_label("URL").fill("http://elsewhere.example/")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#edit-webhook .error")).to_contain_text("it must start with https://")
         page.get_by_role("button", name="Send a test event").click()
         expect(page.locator("#webhook tbody tr")).to_have_count(1)
         page.get_by_role("button", name="Rotate secret").click()

@@ -21,6 +21,10 @@ PIECE = 16 * 2**20
 """What the page sends at once (sending.js)."""
 JOB = 180_000
 """Milliseconds that a whole job may take."""
+OTHERS = {
+    "seed": 7, "limits": {"max_runtime": "2h"}, "finetune": {"learning_rate": 0.001}, "evaluate": {"latency_runs": 5},
+}  # fmt: skip
+"""Of a request, what the form has no fields for."""
 
 
 def sign_in(page: Page, url: str, key: str) -> None:
@@ -172,6 +176,13 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
     page.get_by_label("Maximum accuracy drop").fill("30")
     page.get_by_label("Name").fill("half of the heads")
     page.get_by_label("Labels").fill("team=speech")
+    page.locator("#others summary").click()
+    page.get_by_label("Fields of the request that this form lacks").fill("seed: 7")
+    expect(page.locator('.error[data-pointer^="/rest"]')).to_contain_text("Enter a JSON object")
+    page.get_by_label("Fields of the request that this form lacks").fill(json.dumps(OTHERS))
+    expect(page.locator("#rest-names")).to_have_text(
+        ": seed, limits.max_runtime, finetune.learning_rate, evaluate.latency_runs"
+    )
     expect(page.locator("#curl")).to_contain_text('"attention_sparsity": 0.5')
     expect(page.locator("#python")).to_contain_text('name="half of the heads"')
     shown = json.loads(page.locator("#curl").inner_text().split("-d '")[1].rstrip("'"))
@@ -209,14 +220,21 @@ def test_the_whole_story(seen: Watched, page: Page, house: tuple[str, str], tmp_
         page.goto(f"{first}?tab=request")
         page.get_by_role("link", name="New job with these settings").click()
         ready(page)
-        page.get_by_role("radio", name="best").check()
-        page.locator("#steps").fill("2")
+        if name == "best, half":
+            page.get_by_role("radio", name="best").check()
+        expect(page.locator("#rest-names")).to_contain_text("seed")
         page.get_by_label("Epochs after each step").fill(epochs)
         page.get_by_label("Name").fill(name)
         page.get_by_role("button", name="Submit job").click()
         expect(page).to_have_url(re.compile("/jobs/job_"))
         if name == "best, half":
             expect(page.locator("#status .state")).to_have_text("succeeded", timeout=JOB)
+    # What was changed aside, it is the request of the first.
+    before, after = (
+        page.request.get(address.replace("/jobs/", "/v1/jobs/")).json()["request"] for address in (first, page.url)
+    )
+    assert after == before | {"name": "too long", "finetune": before["finetune"] | {"epochs": 900}}
+    assert (after["seed"], after["limits"]["max_runtime"], after["finetune"]["learning_rate"]) == (7, 7200, 0.001)
     expect(page.locator(".timeline [aria-current=step]")).to_contain_text("Fine-tuning")
     expect(page.locator("#figure-loss canvas")).to_be_visible()
     picture(page, "running", height=980)

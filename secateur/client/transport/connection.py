@@ -5,10 +5,11 @@ import os
 import random
 import re
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
 from importlib.metadata import version
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -40,9 +41,13 @@ class Connection:
     def __init__(
         self, backend: Backend, url: str, api_key: str | None, retries: int, first_retries: int, agent: str
     ) -> None:
-        self.backend, self.url, self.retries = backend, url, retries
+        self.backend, self.retries = backend, retries
+        self.url, user = separated(url)
         self._first_retries, self._answered = first_retries, False
         self._headers = {"User-Agent": agent} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        if user is not None:
+            # In place of a key, as HTTP clients do: a proxy before the service asks for it.
+            self._headers["Authorization"] = f"Basic {b64encode(':'.join(user).encode()).decode()}"
 
     async def call(
         self,
@@ -200,13 +205,27 @@ def address(url: str | None) -> str:
     try:
         parts = urlsplit(given)
         usable = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        # ValueError where it is no number.
+        usable = usable and (parts.port is None or parts.port >= 0)
     except ValueError:
         usable = False
     if not usable:
+        # No URL, so that nobody can say where in it a password ends.
+        _, at, shown = given.rpartition("@")
+        shown = f"***@{shown}" if at else shown
         raise errors.InvalidRequest(
-            f"{given!r} is no URL of a service. Give one such as {DEFAULT_URL}.", code="invalid_request"
+            f"{shown!r} is no URL of a service. Give one such as {DEFAULT_URL}.", code="invalid_request"
         )
     return given
+
+
+def separated(url: str) -> tuple[str, tuple[str, str] | None]:
+    """A service's URL without user and password, and these: whatever names the URL then cannot give them away."""
+    user, at, host = (parts := urlsplit(url)).netloc.rpartition("@")
+    if not at:
+        return url, None
+    name, _, password = user.partition(":")
+    return parts._replace(netloc=host).geturl(), (unquote(name), unquote(password))
 
 
 def http_options(url: str, timeout: float) -> dict[str, object]:

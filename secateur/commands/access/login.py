@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from api_schemas.credentials import without_credentials
 from secateur import profiles
 from secateur.client.blocking_client import Secateur
 from secateur.client.transport.connection import DEFAULT_URL, address
@@ -51,12 +52,15 @@ def login(
             allowed = client.limits().scopes
         profiles.store(profile, kept)
         if as_json:
-            signed_in = SignedIn(profile=profile, url=found, scopes=tuple(allowed), file=profiles.file())
+            signed_in = SignedIn(
+                profile=profile, url=without_credentials(found), scopes=tuple(allowed), file=profiles.file()
+            )
             write_json(signed_in, consoles.results())
             return
         how = f"The key has the scopes {', '.join(allowed)}" if kept.api_key else "The service needs no key"
         consoles.notes().print(
-            f"Signed in to {found} as profile {profile!r}. {how}. Saved in {profiles.file()}.", soft_wrap=True
+            f"Signed in to {without_credentials(found)} as profile {profile!r}. {how}. Saved in {profiles.file()}.",
+            soft_wrap=True,
         )
 
     with_errors(as_json, run)
@@ -82,7 +86,7 @@ def list_profiles(as_json: AsJson = False) -> None:
         known = profiles.all_profiles()
         if as_json:
             rows = [
-                SavedService(profile=name, url=each.url, has_key=each.api_key is not None)
+                SavedService(profile=name, url=without_credentials(each.url), has_key=each.api_key is not None)
                 for name, each in known.items()
             ]
             write_json(rows, consoles.results())
@@ -92,7 +96,9 @@ def list_profiles(as_json: AsJson = False) -> None:
             return
         table = Table("profile", "url", "key", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for name, each in known.items():
-            table.add_row(consoles.clean(name), consoles.clean(each.url), "yes" if each.api_key else "none")
+            table.add_row(
+                consoles.clean(name), consoles.clean(without_credentials(each.url)), "yes" if each.api_key else "none"
+            )
         consoles.results().print(table)
 
     with_errors(as_json, run)

@@ -6,8 +6,8 @@ from itertools import chain, islice
 import typer
 
 from secateur.client.blocking_client import Secateur
-from secateur.commands.shared.session import signed_in
 from secateur.commands.shared.short_ids import NEWEST, Thing
+from secateur.profiles import signed_in
 
 _MOST = 50
 _SECONDS = 1.5

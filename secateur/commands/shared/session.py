@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property, wraps
@@ -12,13 +11,13 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from rich.console import RenderableType
 
-from secateur import profiles
 from secateur.client.async_client import AsyncSecateur
 from secateur.client.blocking_client import Secateur
-from secateur.client.transport.connection import API_KEY, URL, address, log
+from secateur.client.transport.connection import log
 from secateur.commands.shared import short_ids
 from secateur.commands.shared.exit_status import ExitStatus, exit_status_of, say, write_json
 from secateur.errors import InvalidRequest, SecateurError
+from secateur.profiles import signed_in
 from secateur.terminal import consoles
 
 P = ParamSpec("P")
@@ -188,26 +187,6 @@ def _run(
     session = Session(url, key, given["as_json"], patient)
     with closing(session), _retries_said(session):
         function(session, *args, **options)
-
-
-def signed_in(url: str | None, key: str | None, profile: str | None = None) -> tuple[str | None, str | None]:
-    """URL and key, with those of the profile where nothing else says them: not an option, not the environment.
-
-    The key of a profile goes to its own URL and to no other. Raises InvalidRequest for an unknown profile, and for one that was
-    asked for by name beside another URL.
-    """
-    url = url or os.environ.get(URL) or None
-    if profile is None and url is not None and (key is not None or os.environ.get(API_KEY)):
-        return url, key
-    found = profiles.chosen(profile)
-    if found is None:
-        return url, key
-    if url is not None and address(url) != address(found.url):
-        if profile is not None:
-            detail = f"--profile {profile} is for {found.url}, but --url or {URL} is {url}: give only one of them."
-            raise InvalidRequest(detail, code="usage")
-        return url, key
-    return found.url, key if key is not None or os.environ.get(API_KEY) else found.api_key
 
 
 @contextmanager

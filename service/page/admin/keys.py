@@ -44,6 +44,7 @@ def keys_page(services: ToAdminister, request: Request, cursor: Cursor = None) -
         own=services.caller.key_id,
         allows=ALLOWS,
         days=DAYS,
+        today=now.date().isoformat(),
         older=page.next_cursor,
         newest=cursor is not None,
     )

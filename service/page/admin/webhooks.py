@@ -48,6 +48,7 @@ def webhook_page(services: ToReadJobs, request: Request, webhook_id: WebhookPath
         "admin/deliveries.html.j2" if part_wanted(request) == "webhook" else "admin/webhook.html.j2",
         webhook=webhooks.get_webhook(services, webhook_id),
         deliveries=page.items,
+        events=tuple(WebhookEvent),
         may_change=_may_change(services),
         older=page.next_cursor,
         newest=cursor is not None,

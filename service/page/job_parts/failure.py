@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from api_schemas.api.error_titles import ERROR_TEXTS
 from api_schemas.api.resources import JobError, JobResource
 from api_schemas.errors import ErrorCode
-from service.page import new
 from service.page.form_fields import MOST_SHARE
 
 MAXIMUM = "maximum "
@@ -41,16 +40,13 @@ def explained(job: JobResource) -> Failure | None:
 
 
 def _retry(job: JobResource, error: JobError) -> Retry | None:
-    """None where the form has no fields for the model or the data, or nothing that it has would help."""
-    address = new.like(job.request)
+    """None where nothing that the form has would help."""
     propose = _PROPOSALS.get(error.code)
     proposal = None if propose is None else propose(job, error)
-    if address is None or proposal is None:
+    if proposal is None:
         return None
     words, changes = proposal
-    fields = dict(parse_qsl(urlsplit(address).query)) | changes
-    query = urlencode({name: value for name, value in fields.items() if value})
-    return Retry(words, f"/new?{query}")
+    return Retry(words, f"/new?{urlencode({'like': job.id, **changes})}")
 
 
 Proposal = tuple[str, dict[str, str]]

@@ -31,16 +31,32 @@ document.addEventListener("htmx:afterRequest", ({ detail }) => {
 const words = (error) => (error instanceof Refused ? error.message : "The server does not answer. Nothing was changed.");
 
 const DAY = 86400 * 1000;
+const address = (data) => ({ url: data.get("url").trim(), events: data.getAll("event") });
 const BODIES = {
   "new-key": (data) => ({
     name: data.get("name").trim() || null,
     scopes: data.getAll("scope"),
-    expires_at: data.get("days") ? new Date(Date.now() + data.get("days") * DAY).toISOString() : null,
+    expires_at: expiry(data),
   }),
-  "new-webhook": (data) => ({ url: data.get("url").trim(), events: data.getAll("event") }),
+  "new-webhook": address,
+  "edit-webhook": address,
 };
 
-for (const form of document.querySelectorAll("form[data-creates]")) {
+// A date counts to its end.
+function expiry(data) {
+  const days = data.get("days");
+  if (days === "date") return `${data.get("date")}T23:59:59Z`;
+  return days ? new Date(Date.now() + days * DAY).toISOString() : null;
+}
+
+const days = document.getElementById("days");
+const byDate = () => {
+  document.getElementById("on-date").hidden = days.value !== "date";
+};
+days?.addEventListener("change", byDate);
+if (days) byDate();
+
+for (const form of document.querySelectorAll("form[data-creates], form[data-changes]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const error = form.querySelector(".error");
@@ -51,11 +67,21 @@ for (const form of document.querySelectorAll("form[data-creates]")) {
       say(error, `Choose at least one of the ${form.querySelector("legend").textContent.toLowerCase()}.`);
       return;
     }
+    const data = new FormData(form);
+    if (data.get("days") === "date" && !data.get("date")) {
+      say(error, "Enter the last day on which the key is valid.");
+      document.getElementById("date").focus();
+      return;
+    }
     button.disabled = true;
     try {
-      const made = await call("POST", form.dataset.creates, { body: BODIES[form.id](new FormData(form)) });
-      form.reset();
-      show(made.token ?? made.secret);
+      const { creates, changes } = form.dataset;
+      const made = await call(creates ? "POST" : "PATCH", creates ?? changes, { body: BODIES[form.id](data) });
+      if (creates) {
+        form.reset();
+        if (days) byDate();
+        show(made.token ?? made.secret);
+      } else notice("Saved.");
       told();
     } catch (refused) {
       say(error, words(refused));

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from api_schemas.api.checkup import FINDINGS, Finding, Verdict, examine, ok
 from api_schemas.api.resources import DeclaredFile
 from api_schemas.enums import KeyScope
+from secateur import profiles
 from secateur.cli import app
-from secateur.doctor import client_side, installation, server_side
+from secateur.doctor import client_side, installation, profile, server_side
 from store.access import api_keys
 from store.checkup import broker
 from store.checkup.__main__ import findings as store_findings
@@ -206,6 +207,55 @@ def test_nobody_at_an_address_is_wrong_where_it_was_named(monkeypatch: pytest.Mo
         found(client_side.server(url), "server", Verdict.WRONG, url)
     for nonsense in ("127.0.0.1:8000", "http://127.0.0.1:port"):
         found(client_side.server(nonsense), "server", Verdict.WRONG, "is not a valid URL")
+
+
+# The profile in use
+
+
+def looked(name: str | None = None, url: str | None = None) -> list[Finding]:
+    """What is said of the profile, and of the server where it says which."""
+    use, said = profile.in_use(url, name)
+    return [*said, *([] if use is None else client_side.server(use.url, use.key, use.profile))]
+
+
+def test_the_profile_in_use_is_checked(
+    guarded: tuple[str, Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, database = guarded
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with database.write() as session:
+        _, token = api_keys.create(session, "default", "mine", [KeyScope.MODELS_WRITE, KeyScope.JOBS_WRITE])
+    with monkeypatch.context() as patched:
+        patched.setattr(client_side, "DEFAULT_URL", url)
+        assert not [one for one in looked() if one.check == "profile"]
+    found(looked("work"), "profile", Verdict.WRONG, "There is no profile 'work'", "secateur login")
+    assert [one.check for one in looked("work")] == ["profile"]
+    profiles.store("default", profiles.Profile(url, token))
+    findings = looked()
+    found(findings, "profile", Verdict.OK, "'default'", url, "with a key")
+    found(findings, "key", Verdict.OK, "jobs:write")
+    profiles.store("work", profiles.Profile(url, f"sk_{'a' * 26}_{'a' * 52}"))
+    monkeypatch.setenv("SECATEUR_PROFILE", "work")
+    found(looked(), "key", Verdict.WRONG, "That API key isn't valid", f"secateur login --url {url} --profile work")
+    monkeypatch.setenv("SECATEUR_API_KEY", token)
+    found(looked(), "profile", Verdict.OK, "a key from SECATEUR_API_KEY")
+    found(looked(), "key", Verdict.OK, "jobs:write")
+    monkeypatch.delenv("SECATEUR_PROFILE")
+    found(looked(url="http://127.0.0.1:1"), "profile", Verdict.OK, "not used")
+    found(looked(url="http://127.0.0.1:1"), "server", Verdict.WRONG, "http://127.0.0.1:1")
+    profiles.file().chmod(0o644)
+    found(looked(), "profile", Verdict.WARNING, "other users may read", "chmod 600")
+    profiles.file().write_text("{")
+    found(looked(), "profile", Verdict.WRONG, "cannot be read", "secateur login")
+
+
+def test_a_password_in_a_url_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    profiles.store("default", profiles.Profile("http://ann:hunter2@127.0.0.1:1"))
+    _, findings = run_doctor()
+    assert "hunter2" not in str(findings)
+    found(findings, "profile", Verdict.OK, "http://***@127.0.0.1:1")
+    found(findings, "server", Verdict.WRONG, "http://***@127.0.0.1:1", "--profile default")
 
 
 # The parts of a server

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -38,3 +39,19 @@ def test_it_is_kept_until_something_changes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(control, "_LIBRARIES", ("torch",))
     control.control(given, measure, Console(file=said))
     assert len(asked) == 5
+
+
+def test_the_score_before_is_measured_once_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "ROOT", tmp_path)
+    asked: list[int] = []
+
+    def measure() -> dict[str, Any]:
+        asked.append(1)
+        return {"accuracy": 0.5, "samples": len(asked)}
+
+    for given in (("model-1", 500), ("model-1", 500), ("model-2", 500), ("model-1", 400)):
+        found = control.kept_score(given[0], "keywords-1", given[1], measure)
+    assert found == {"accuracy": 0.5, "samples": 3}
+    assert control.kept_score("model-1", "keywords-1", 500, measure)["samples"] == 1
+    monkeypatch.setattr(control, "_LIBRARIES", ("torch",))
+    assert control.kept_score("model-1", "keywords-1", 500, measure)["samples"] == 4

@@ -179,3 +179,26 @@ def test_what_was_probably_meant_is_said(connect: Connect) -> None:
     with pytest.raises(errors.InvalidRequest, match=r"no such field; did you mean pruning\.granularity\?") as caught:
         connect(service).submit(model, data, pruning={"granularty": "ragged", "target": {"flops": 0.5}})
     assert caught.value.pointers == ("/pruning/granularty",)
+
+
+def test_user_and_password_of_the_url_go_to_the_service_and_nowhere_else(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    answers = [httpx.ConnectError("refused"), httpx.Response(404, text="who?"), httpx.Response(200, json={"odd": 1})]
+    service = Service(*answers, httpx.ReadTimeout("late"))
+    client = connect(service, "http://ann:hunter%402@service/base/", max_retries=1)
+    said = [repr(client)]
+    for _ in range(3):
+        with pytest.raises(errors.SecateurError) as caught:
+            client.limits()
+        said += [str(caught.value), repr(caught.value)]
+        client = connect(service, "http://ann:hunter%402@service/base", max_retries=0)
+    assert [request.headers["authorization"] for request in service.asked] == ["Basic YW5uOmh1bnRlckAy"] * 4
+    assert {str(request.url) for request in service.asked} == {"http://service/base/v1/limits"}
+    with pytest.raises(errors.InvalidRequest) as odd:
+        connect(service, "htp://ann:hunter/2@service")
+    with pytest.raises(errors.InvalidRequest) as ported:
+        connect(service, "http://ann:hunter/2@service")
+    said += [client.url, str(odd.value), str(ported.value)]
+    assert not [text for text in (*said, caplog.text) if "hunter" in text]

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from secateur import profiles
-from secateur.commands.shared.session import signed_in
+from secateur.cli import app
 from secateur.errors import InvalidRequest
-from secateur.profiles import Profile
+from secateur.profiles import Profile, signed_in
 
 HOME, WORK = Profile("http://127.0.0.1:8000", "sk_home"), Profile("https://work.example", "sk_work")
 
@@ -74,3 +75,15 @@ def test_who_has_no_place_for_profiles_needs_none(known: Path, monkeypatch: pyte
     assert signed_in(None, None) == (None, None)
     with pytest.raises(InvalidRequest, match="set HOME or XDG_CONFIG_HOME"):
         signed_in(None, None, "work")
+
+
+def test_a_password_in_a_profiles_url_is_not_shown() -> None:
+    profiles.store("proxy", Profile("https://ann:hunter2@work.example", None))
+    for options in ((), ("--json",)):
+        shown = CliRunner().invoke(app, ["profiles", *options]).output
+        assert "hunter2" not in shown
+        assert "https://***@work.example" in shown
+    with pytest.raises(InvalidRequest) as refused:
+        signed_in("http://bob:hunter2@elsewhere.example", None, "proxy")
+    assert "hunter2" not in str(refused.value)
+    assert signed_in(None, None, "proxy") == ("https://ann:hunter2@work.example", None)

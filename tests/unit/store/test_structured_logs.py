@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 
@@ -21,6 +22,7 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = before
     root.setLevel(level)
+    logging.getLogger("httpx").setLevel(logging.NOTSET)
 
 
 def lines(text: str) -> list[dict[str, object]]:
@@ -55,6 +57,7 @@ def test_no_secret_is_written_whichever_way_it_comes(tmp_path: Path, capsys: pyt
         raw=[(b"cookie", b"hunter2"), f"Bearer {TOKEN}".encode()],
         webhook="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         url="postgresql://secateur:hunter2@db/x",
+        said="GET https://hunter2@host/x?mail=a@b",
         nested={"webhook_secret": "hunter2", "list": ["bearer abc.def"]},
     )
     try:
@@ -67,7 +70,20 @@ def test_no_secret_is_written_whichever_way_it_comes(tmp_path: Path, capsys: pyt
     first, second = lines(written)
     assert "sk_" + "a" * 26 in str(first["event"]), "which key it was may be known"
     assert first["headers"] == {"Authorization": "[hidden]", "X-Api-Key": "[hidden]", "accept": "text/html"}
+    # A password is hidden by its name, a URL's user by its place; what else there is of a URL stays.
+    assert (first["url"], first["said"]) == ("postgresql://***@db/x", "GET https://***@host/x?mail=a@b")
     assert "ValueError" in str(second["exception"])
+
+
+def test_addresses_that_are_called_are_not_logged_by_the_library_that_calls_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of webhooks and of signed downloads are secrets."""
+    configure(tmp_path, log_level="info")
+    transport = httpx.MockTransport(lambda _: httpx.Response(204))
+    with httpx.Client(transport=transport) as client:
+        client.post("https://hooks.example/services/T0/hunter2")
+    assert "hunter2" not in capsys.readouterr().err
 
 
 def test_lines_for_people_hide_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 // What is wrong, at the field that it is about and in the words that stand there.
 
+import { otherOf } from "./form.js";
+
 const NAMES = {
   model: "Checkpoint", dataset: "Data", job: "Job", step: "Step", id: "Repository", revision: "Commit", bucket: "Bucket", prefix: "Folder",
   kind: "Target", target: "Target", max_drop: "Accuracy drop", schedule: "Steps", steps: "Steps", finetune: "Recovery", epochs: "Epochs",
@@ -24,8 +26,14 @@ export function plainMessage(error) {
   return sentence(words.replace(/ \(\d+ more in `errors`\)/, ""));
 }
 
-// Numbers that their fields do not allow, as [pointer, sentence]: the service's own words are about shares, not points.
-export function wrongNumbers(form) {
+// What fields do not allow, as [pointer, sentence].
+export function wrongFields(form, fields) {
+  const rest = otherOf(fields.rest) ? [] : [["/rest", 'enter a JSON object, such as {"seed": 7}']];
+  return [...wrongNumbers(form), ...rest];
+}
+
+// The service's own words are about shares, not points.
+function wrongNumbers(form) {
   const fields = [...form.querySelectorAll("input[type=number]")].filter((field) => !field.closest("[hidden]") && !field.validity.valid);
   return fields.map((field) => {
     const place = field.closest(".field").querySelector(".error") ?? field.closest("details, fieldset").querySelector(".error");
@@ -65,7 +73,7 @@ const longest = (place, pointer) => Math.max(...pointersOf(place).filter((own) =
 const sentence = (words) => (words ? `${words[0].toUpperCase()}${words.slice(1)}${/[.!?]$/.test(words) ? "" : "."}` : "");
 
 function mark(place, wrong) {
-  const field = place.closest(".field, .source")?.querySelector("input:not([type=file], [type=radio]), select");
+  const field = place.closest(".field, .source")?.querySelector("input:not([type=file], [type=radio]), select, textarea");
   if (!field) return;
   place.id ||= `wrong${place.dataset.pointer.replaceAll(/[ /]/g, "-")}`;
   if (wrong) field.setAttribute("aria-invalid", "true");

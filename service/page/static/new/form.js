@@ -11,7 +11,8 @@ const ONLY = {
   steps: ["goal", "share"], drop: ["goal", "share"],
 };
 const OF_PARTS = ["parameters", "flops", "latency"];
-const PARTS = { attention: ["attention"], feed_forward: ["feed_forward"], both: ["attention", "feed_forward"] };
+// Attention alone is what a request means that names no parts.
+const PARTS = { feed_forward: ["feed_forward"], both: ["attention", "feed_forward"] };
 const COLUMNS = ["input", "input_pair", "label", "group"];
 const SPLITS = ["train", "validation", "test"];
 
@@ -22,6 +23,7 @@ export function fieldsOf(form) {
     if (typeof value === "string" && name !== "exports") fields[name] = value.trim();
   }
   fields.exports = data.getAll("exports").join(",");
+  fields.rest_of = fields.rest ? document.getElementById("others").dataset.of : "";
   for (const source of form.querySelectorAll(".source")) fields[`${source.dataset.kind}_upload`] = source.dataset.upload;
   for (const [name, [by, value]] of Object.entries(ONLY)) if (fields[by] !== value) fields[name] = "";
   if (!OF_PARTS.includes(fields.kind)) fields.parts = "";
@@ -29,7 +31,8 @@ export function fieldsOf(form) {
 }
 
 export function address(fields) {
-  const said = Object.entries(fields).filter(([name, value]) => value && value !== DEFAULTS[name]);
+  const other = otherOf(fields.rest);
+  const said = Object.entries({ ...fields, rest: fields.rest && other ? JSON.stringify(other) : fields.rest }).filter(([name, value]) => value && value !== DEFAULTS[name]);
   const query = new URLSearchParams(said).toString();
   return query ? `?${query}` : location.pathname;
 }
@@ -53,10 +56,10 @@ export function bodyOf(fields) {
   const number = (text) => Number(text);
   const bounded = fields.goal === "within";
   // 0.7 / 100 is 0.006999999999999999 in binary.
-  const share = (text) => Number((number(text) / 100).toPrecision(12));
+  const share = (text) => (/^[\d.]+$/.test(text) ? Number(`${text}e-2`) : number(text) / 100);
   const target = bounded ? { max_drop: share(fields.within || "1"), of: fields.kind } : { [fields.kind]: share(fields.share) };
   const pruning = { preset: fields.preset, target };
-  if (fields.parts) pruning.parts = PARTS[fields.parts];
+  if (PARTS[fields.parts]) pruning.parts = PARTS[fields.parts];
   if (!bounded && fields.steps !== "0") pruning.schedule = { steps: number(fields.steps) };
   // Heads of one layer have to be alike in a stock layout; ranks that each head chooses itself lose least.
   if (fields.layout) Object.assign(pruning, { layout: "stock", granularity: "per_head" });
@@ -72,7 +75,35 @@ export function bodyOf(fields) {
   if (fields.exports) body.exports = fields.exports.split(",");
   if (fields.name) body.name = fields.name;
   if (fields.labels) body.labels = labelsOf(fields.labels);
-  return body;
+  return both(body, otherOf(fields.rest) ?? {});
+}
+
+// What the form lacks, as an object; null where the text is none.
+export function otherOf(text) {
+  if (!text) return {};
+  try {
+    const found = JSON.parse(text);
+    return isObject(found) ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+// The names of the fields in it, as `pruning.min_heads`.
+export function namesIn(found, above = "") {
+  return Object.entries(found).flatMap(([name, value]) => (isObject(value) ? namesIn(value, `${above}${name}.`) : [above + name]));
+}
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+// What fields say, and the rest beside and within it.
+function both(said, rest) {
+  const found = { ...said };
+  for (const [name, value] of Object.entries(rest)) {
+    if (!Object.hasOwn(said, name)) found[name] = value;
+    else if (isObject(said[name]) && isObject(value)) found[name] = both(said[name], value);
+  }
+  return found;
 }
 
 function modelOf(fields) {

@@ -12,9 +12,11 @@ export async function limits(form, fields, signal) {
   const said = form.querySelector("#share-limit");
   const { least, most } = fields.goal === "share" ? await reach(fields, signal) : {};
   const before = slider.value;
-  slider.min = Math.max(1, Math.min(LEAST, Math.floor(most ?? LEAST)));
-  slider.max = Math.max(Number(slider.min), Math.min(MOST, Math.floor(most ?? MOST)));
-  if (least > LEAST) slider.min = Math.min(Math.ceil(least), Number(slider.max));
+  // What the address carries may lie beyond what the slider offers by itself, and between two whole percents.
+  const given = Number(slider.defaultValue) || LEAST;
+  slider.min = Math.min(given, Math.max(1, Math.min(LEAST, Math.floor(most ?? LEAST))));
+  slider.max = Math.max(Number(slider.min), given <= (most ?? 100) ? given : 0, Math.min(MOST, Math.floor(most ?? MOST)));
+  if (least > LEAST) slider.min = Math.min(given >= least ? given : MOST, Math.ceil(least), Number(slider.max));
   said.textContent = most === undefined || most === null ? "" : `This checkpoint and preset allow up to ${most}%.`;
   return slider.value !== before;
 }

@@ -1,8 +1,8 @@
 // The form of a new job: what it says goes into the address, is estimated, shown as a program, and in the end submitted.
 
 import { call, notice, Refused } from "../calls.js";
-import { plainMessage, showErrors, wrongNumbers } from "./errors.js";
-import { address, bodyOf, fieldsOf, missing } from "./form.js";
+import { plainMessage, showErrors, wrongFields } from "./errors.js";
+import { address, bodyOf, fieldsOf, missing, namesIn, otherOf } from "./form.js";
 import { estimate } from "./estimate.js";
 import { limits } from "./limits.js";
 import { asCurl, asPython } from "./snippets.js";
@@ -20,6 +20,9 @@ function changed() {
     const [by, value] = part.dataset.from.split(" ");
     part.hidden = fields[by] !== value;
   }
+  const other = namesIn(otherOf(fields.rest) ?? {});
+  document.getElementById("rest-names").textContent = other.length ? `: ${other.join(", ")}` : "";
+  document.getElementById("rest-remove").hidden = !fields.rest;
   history.replaceState(null, "", address(fields));
   document.getElementById("share-shown").textContent = `${document.getElementById("share").value}%`;
   document.getElementById("steps-shown").textContent = fields.steps === "0" ? "set by the preset" : fields.steps || "1";
@@ -39,7 +42,7 @@ async function ask(fields, body) {
   try {
     // A slider that could not stay where it was has changed the form, and so asks again.
     if (await limits(form, fields, signal)) return changed();
-    const wrong = wrongNumbers(form);
+    const wrong = wrongFields(form, fields);
     if (wrong.length) return refused(wrong);
     if (lacking) return;
     // A worker fetches from the hub: until then nothing is known of a model, and the rest of the request is checked alone.
@@ -62,13 +65,19 @@ function refused(items, message) {
 
 // The address may carry a share between two whole percents, which stays until the slider is moved.
 document.getElementById("share").addEventListener("input", ({ target }) => (target.step = 1));
+document.getElementById("rest-remove").addEventListener("click", () => {
+  document.getElementById("rest").value = "";
+  document.getElementById("rest").focus();
+  delete form.dataset.attempt;
+  changed();
+});
 form.addEventListener("input", changed);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = document.getElementById("submit");
   const fields = fieldsOf(form);
   const lacking = missing(fields);
-  const wrong = wrongNumbers(form);
+  const wrong = wrongFields(form, fields);
   if (lacking || wrong.length) {
     const [, , name, words] = lacking ?? [];
     showErrors(form, lacking ? [[name.startsWith("model") ? "/model" : "/dataset", words]] : wrong);

@@ -1,9 +1,9 @@
 """Models, datasets, lineage, workers and the form's sources: what stands on these pages is what the API says, to its owner."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import update
@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 
 from api_schemas.enums import DeviceKind, JobState
 from api_schemas.spec.job import JobRequest
-from service.page.form_fields import Filled, like
+from service.page.form_fields import Filled
+from service.page.rerun import asked_of, fields_of, settling
 from service.services import Services
 from store.database.tables import Job, Upload
 from store.jobs.workers.live_workers import Announcement, announce
@@ -113,7 +114,8 @@ def test_lineage_is_what_came_from_which(
     client.delete(f"/v1/jobs/{first}")
     assert f"a step of {first} , which was deleted" in look(client, f"/lineage/{second}").text
     assert look(client, f"/new?model_from=step&model_step={second}/2").all("option", value=f"{second}/2", selected="")
-    assert like(request).startswith(f"/new?model_from=step&model_step={first}%2F1&")
+    asked = fields_of(request, settling(services, request.model))
+    assert (asked["model_from"], asked["model_step"]) == ("step", f"{first}/1")
 
 
 def test_who_runs_what_and_what_waits_and_why(client: TestClient, services: Services, job_body: dict[str, Any]) -> None:
@@ -172,35 +174,72 @@ def test_the_slider_goes_as_far_as_a_job_would(client: TestClient, stock: Stock,
 
 
 def test_a_request_comes_back_as_the_form_that_asks_for_it(
-    client: TestClient, stock: Stock, job_body: dict[str, Any]
+    client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
 ) -> None:
     asked = {
         **job_body,
+        "name": "half",
         "dataset": {
-            **job_body["dataset"], "columns": {"label": "word"}, "splits": {"validation": "dev"},
+            **job_body["dataset"],
+            "columns": {"label": "word", "label_ids": True}, "splits": {"validation": "dev", "test": "two  spaces"},
         },
         "pruning": {
-            "target": {"flops": 0.5}, "parts": ["attention", "feed_forward"], "criterion": "fisher",
-            "calibration": {"samples": 64}, "only": "encoder",
+            "target": {"flops": 0.345}, "parts": ["attention", "feed_forward"], "criterion": "fisher", "only": "encoder",
+            "calibration": {"samples": 64, "draws": 2}, "exclude_layers": [1], "neuron_selection": "ranked",
         },
+        "finetune": {"epochs": 2, "learning_rate": 1e-4},
+        "limits": {"max_runtime": "6h"},
+        "labels": {"team": "speech", "said": "yes, no"},
+        "seed": 7,
     }  # fmt: skip
-    query = {
-        name: values[0] for name, values in parse_qs(urlsplit(like(JobRequest.model_validate(asked))).query).items()
+    request = JobRequest.model_validate(asked)
+    fields = fields_of(request, settling(services, request.model))
+    rest = json.loads(fields.pop("rest"))
+    # `neuron_selection` is what it is without being named, since the criterion is.
+    assert fields == {
+        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "best", "kind": "flops", "parts": "both", "share": "34.5",
+        "epochs": "2", "criterion": "fisher", "only": "encoder", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
+        "name": "half", "labels": "team=speech",
+    }  # fmt: skip
+    assert rest == {
+        "dataset": {"columns": {"label_ids": True}, "splits": {"test": "two  spaces"}},
+        "pruning": {"calibration": {"draws": 2}, "exclude_layers": [1]},
+        "finetune": {"learning_rate": 1e-4},
+        "limits": {"max_runtime": 21600},
+        "labels": {"said": "yes, no"},
+        "seed": 7,
     }
-    assert query == {
-        "model": stock.model_id, "dataset": stock.dataset_id, "preset": "best", "kind": "flops", "parts": "both", "share": "50",
-        "epochs": "3", "criterion": "fisher", "only": "encoder", "calibration_samples": "64",
-        "columns_label": "word", "splits_validation": "dev",
-    }  # fmt: skip
-    assert query.keys() <= set(Filled.model_fields)
+    assert fields.keys() <= set(Filled.model_fields)
     # A slider of whole percents would round it.
     for share, step in (("50", "1"), ("12.5", "any")):
         [slider] = look(client, f"/new?share={share}").all("input", id="share")
         assert (slider["value"], slider["step"]) == (share, step)
     hub = {"type": "hf", "id": "owner/name", "revision": "0" * 40}
-    other = like(JobRequest.model_validate({**job_body, "model": hub, "dataset": hub | {"config": "en"}}))
-    assert "model_from=hf&model_hub=owner%2Fname" in other
-    assert "dataset_config=en" in other
+    request = JobRequest.model_validate({**job_body, "model": hub, "dataset": hub | {"config": "en"}})
+    other = fields_of(request, settling(services, request.model))
+    assert (other["model_from"], other["model_hub"], other["dataset_config"]) == ("hf", "owner/name", "en")
+    assert "rest" not in other
+
+
+@pytest.mark.parametrize(
+    "pruning",
+    [
+        {"target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.25}, "align": 1},
+        {"target": {"flops": 0.1}, "parts": ["attention"], "criterion": "fisher_gate"},
+        {"target": {"attention_sparsity": 1 / 3}, "preset": "paper", "schedule": {"steps": 20}, "min_heads": 0},
+        {"target": {"max_drop": 0.007}, "layout": "stock", "granularity": "entire_head", "compensation": "none"},
+    ],
+)
+def test_nothing_of_a_request_is_lost_between_fields_and_rest(
+    services: Services, job_body: dict[str, Any], pruning: dict[str, Any]
+) -> None:
+    """What can be left out is found by trying; what is left, in fields or rest, has to make the same job."""
+    request = JobRequest.model_validate({**job_body, "pruning": pruning})
+    settle = settling(services, request.model)
+    stored = settle(request)
+    left = asked_of(stored, settle)
+    assert settle(JobRequest.model_validate(left)) == stored
+    assert left.keys() <= job_body.keys() | {"pruning"}
 
 
 @pytest.mark.parametrize("field", ["model_upload", "dataset_upload"])
@@ -226,6 +265,8 @@ def test_strangers_names_are_words_on_every_page(
             f"/datasets/{stock.dataset_id}",
             f"/lineage/{job['id']}",
             f"/new?model_step={HOSTILE}&columns_label={HOSTILE}",
+            f"/new?rest={HOSTILE}",
+            f"/new?like={job['id']}",
         ),
     ):
         answer = client.get(address, headers=BROWSER)
