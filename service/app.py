@@ -33,6 +33,7 @@ from service.routes import (
     jobs,
     models,
     resumable,
+    samples,
     sweeps,
     webhooks,
     workers,
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Routes are looked through in turn, and jobs are asked for most.
     v1_routers = (
         *(jobs.router, events.router, checkpoints.router, models.router, datasets.router, resumable.router),
+        samples.router,
         *(sweeps.router, webhooks.router, api_keys.router, audit.router, workers.router, health.limits_router),
     )
     # Each by itself: FastAPI works out every route again for each router that stands around it.

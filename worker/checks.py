@@ -12,14 +12,14 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
-from api_schemas.api.resources import DatasetContents, JobError
+from api_schemas.api.resources import JobError
 from api_schemas.errors import ErrorCode, SecateurError
 from store.database.connection import Database
 from store.files.artifacts import Artifacts
 from store.settings import Settings
 from store.uploads import checks
 from store.uploads.checks import Claimed
-from store.uploads.inspection.dataset_process import Bounds, InspectionStopped, inspect_in_process
+from store.uploads.inspection.dataset_process import Bounds, Inspected, InspectionStopped, inspect_in_process
 from worker.supervisor.scratch import Scratch
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Checker:
     def _check(self, claimed: Claimed) -> None:
         with _Lease(self._database, claimed, self._settings.lease_seconds, self._stop) as lease:
             try:
-                found: DatasetContents | JobError | None = self._inspect(claimed, lease)
+                found: Inspected | JobError | None = self._inspect(claimed, lease)
             except InspectionStopped:
                 found = None
             except FileNotFoundError:
@@ -83,9 +83,9 @@ class Checker:
             elif isinstance(found, JobError):
                 checks.refuse(session, claimed, found)
             else:
-                checks.accept(session, claimed, found.model_dump(mode="json"))
+                checks.accept(session, claimed, found.contents.model_dump(mode="json"), found.samples)
 
-    def _inspect(self, claimed: Claimed, lease: "_Lease") -> DatasetContents:
+    def _inspect(self, claimed: Claimed, lease: "_Lease") -> Inspected:
         with self._scratch.job(f"{claimed.upload_id}-{claimed.epoch}") as folder:
             for file in claimed.files:
                 if not lease.held():

@@ -179,6 +179,9 @@ class DatasetContents(FrozenModel):
     labels: tuple[str, ...]
     """Label names in use in `label_column`; empty if there is no such column or if it contains transcripts."""
     multi_label: bool
+    label_counts: dict[str, dict[str, int]] | None = None
+    """By split, the number of rows with each label; of words, if the rows are lists of words. The 200 most frequent labels are
+    counted. Null if there are no `labels`, and for datasets completed by earlier versions."""
     columns: tuple[str, ...]
     kinds: dict[str, ColumnKind] = Field(default_factory=dict)
     """Type by column. A job can use other columns than the two that were checked."""

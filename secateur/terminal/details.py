@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.resources import DatasetContents, DatasetResource, JobResource, ModelResource
 from api_schemas.results import answer, parts, speed
 from api_schemas.results.estimate import JobEstimate
 from api_schemas.results.metrics import JobWarning
@@ -19,6 +19,7 @@ from secateur.terminal.metrics import count, exports_table, percent
 from secateur.terminal.progress_bars import where
 
 Row = tuple[str, RenderableType]
+MOST_CLASSES = 50
 
 
 def job_page(job: JobResource, width: int) -> Group:
@@ -115,7 +116,23 @@ def dataset_page(dataset: DatasetResource) -> Group:
             ("target", clean(found.label_column or "")),
             ("labels", f"{len(found.labels)}: {names}" if found.labels else ""),
         ]
-    return Group(_facts(rows), *warning_lines(dataset.warnings), "", _files(dataset))
+    classes = () if found is None or not found.label_counts else ("", _classes(found))
+    return Group(_facts(rows), *warning_lines(dataset.warnings), *classes, "", _files(dataset))
+
+
+def _classes(found: DatasetContents) -> Table:
+    """Rows of every class by split, of the most frequent first."""
+    counts = found.label_counts or {}
+    total = {name: sum(of.get(name, 0) for of in counts.values()) for name in found.labels}
+    shown = sorted((name for name in total if total[name]), key=lambda name: -total[name])[:MOST_CLASSES]
+    table = Table("class", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for split in found.rows:
+        table.add_column(clean(split), justify="right")
+    for name in shown:
+        table.add_row(clean(name), *(f"{counts.get(split, {}).get(name, 0):,}" for split in found.rows))
+    if len(shown) < len(found.labels):
+        table.add_row(f"and {len(found.labels) - len(shown)} more")
+    return table
 
 
 def _facts(rows: list[Row]) -> Table:

@@ -87,6 +87,10 @@ WWW_AUTHENTICATE = {"WWW-Authenticate": _header("`Bearer`.")}
 CONTENT_RANGE = {"Content-Range": _header("`bytes first-last/size`.")}
 
 
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+NOT_MODIFIED = {"description": "The client's copy is current (`If-None-Match`)."}
+
+
 def request_headers(**described: str) -> dict[str, Any]:
     """`openapi_extra` of a route that reads these headers itself: `If_Range="…"` is `If-Range`."""
     return {
@@ -101,6 +105,13 @@ def request_headers(**described: str) -> dict[str, Any]:
             for name, description in described.items()
         ]
     }
+
+
+RANGES = request_headers(
+    Range="One byte range: `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several ranges return the whole file.",
+    If_Range="`ETag` of the part you have: if it has changed, the whole file is returned.",
+    If_None_Match="`ETag` of the file you have: 304 if it has not changed.",
+)
 
 
 def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:

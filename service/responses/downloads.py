@@ -1,5 +1,6 @@
 """Stored bytes as HTTP responses: whole or a range, with validators, never a script in our own origin."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
@@ -28,7 +29,7 @@ CONTENT_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 )
 RUN_AGAIN = "Else run the job again; its metrics are still there."
-# Checkpoints never change under their address.
+# Neither checkpoints nor samples change under their address.
 CACHING = "private, max-age=31536000, immutable"
 
 
@@ -52,6 +53,19 @@ def file_response(
             raise lost_files.lost([file.key], RUN_AGAIN) from None
 
     return _answer(request, headers, file.size, lambda: _require(services, {file.key: file.size}), body)
+
+
+def bytes_response(request: Request, data: bytes, media_type: str, name: str) -> Response:
+    """A few bytes that are all there, for our own pages to play or show. 200, 206, 304 or 416; HEAD has the headers of GET."""
+    headers = {
+        "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+        "Cache-Control": CACHING,
+        "Content-Security-Policy": CONTENT_POLICY,
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Disposition": f'inline; filename="{name}"',
+        "Content-Type": media_type,
+    }
+    return _answer(request, headers, len(data), lambda: None, lambda span: iter((data[span.start : span.end],)))
 
 
 def archive_response(request: Request, services: Services, archive: StepArchive, name: str) -> Response:

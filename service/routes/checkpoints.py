@@ -10,24 +10,17 @@ from service.access.turns import FairRoute
 from service.core.jobs import checkpoints
 from service.core.jobs.archive import StepArchive
 from service.dependencies import ToReadJobs
-from service.openapi.document import CONTENT_RANGE, ETAG, problems, request_headers
+from service.openapi.document import BINARY, CONTENT_RANGE, ETAG, NOT_MODIFIED, RANGES, problems
 from service.responses.downloads import MEDIA_TYPES, archive_response, file_response
 from service.routes.parameters import JobPath, StepPath
 
 router = APIRouter(prefix="/jobs/{job_id}/checkpoints", tags=["checkpoints"], route_class=FairRoute)
 
-_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 # The kind that the file's name says. Generators of clients take the first: bytes, whatever the name.
 _FILE = dict.fromkeys(
-    ("application/octet-stream", *sorted({kind.split(";")[0] for kind in MEDIA_TYPES.values()})), _BINARY
+    ("application/octet-stream", *sorted({kind.split(";")[0] for kind in MEDIA_TYPES.values()})), BINARY
 )
-_TAR: dict[str, Any] = {"application/x-tar": _BINARY}
-_RANGES = request_headers(
-    Range="One byte range: `bytes=0-1023`, `bytes=1024-` or `bytes=-1024`. Several ranges return the whole file.",
-    If_Range="`ETag` of the part you have: if it has changed, the whole file is returned.",
-    If_None_Match="`ETag` of the file you have: 304 if it has not changed.",
-)
-_NOT_MODIFIED = {"description": "The client's copy is current (`If-None-Match`)."}
+_TAR: dict[str, Any] = {"application/x-tar": BINARY}
 StoredName = Annotated[
     str, Path(max_length=255, description="Name of a file of the step.", examples=["model.safetensors"])
 ]
@@ -64,7 +57,7 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
     responses={
         200: {"description": "The file. `ETag` is its SHA-256.", "content": _FILE, "headers": ETAG},
         206: {"description": "The requested byte range.", "content": _FILE, "headers": ETAG | CONTENT_RANGE},
-        304: _NOT_MODIFIED,
+        304: NOT_MODIFIED,
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.NO_CHECKPOINT,
@@ -75,7 +68,7 @@ def get_checkpoint(services: ToReadJobs, job_id: JobPath, step: StepPath) -> Che
             ErrorCode.RANGE_NOT_SATISFIABLE,
         ),
     },
-    openapi_extra=_RANGES,
+    openapi_extra=RANGES,
 )
 def download_checkpoint_file(
     services: ToReadJobs, job_id: JobPath, step: StepPath, name: StoredName, request: Request
@@ -92,7 +85,7 @@ def download_checkpoint_file(
     responses={
         200: {"description": "All files, in one folder.", "content": _TAR, "headers": ETAG},
         206: {"description": "The requested byte range.", "content": _TAR, "headers": ETAG | CONTENT_RANGE},
-        304: _NOT_MODIFIED,
+        304: NOT_MODIFIED,
         **problems(
             ErrorCode.NOT_FOUND,
             ErrorCode.NO_CHECKPOINT,
@@ -103,7 +96,7 @@ def download_checkpoint_file(
             ErrorCode.RANGE_NOT_SATISFIABLE,
         ),
     },
-    openapi_extra=_RANGES,
+    openapi_extra=RANGES,
 )
 def download_checkpoint_archive(services: ToReadJobs, job_id: JobPath, step: StepPath, request: Request) -> Response:
     """Streamed, of known length and always identical, so that interrupted downloads can be resumed with `Range`."""

@@ -42,6 +42,7 @@ ModelFilePath = Annotated[
     Path(description="Path of a declared file in the model's folder.", examples=["1_Pooling/config.json"]),
 ]
 StepPath = Annotated[int, Path(ge=0, le=10_000, description="Number of the step; the first cut is 1.", examples=[1])]
+SamplePath = Annotated[int, Path(ge=0, le=10_000, description="Its `number` in the list of samples.", examples=[0])]
 Cursor = Annotated[
     str | None, Query(max_length=256, description="`next_cursor` of the previous page. Default: the newest page.")
 ]

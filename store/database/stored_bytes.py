@@ -1,4 +1,5 @@
-"""How many bytes each tenant has stored, uploads and checkpoints together: a number that is kept, not a sum that is made.
+"""How many bytes each tenant has stored, uploads with what is shown of them and checkpoints together: a number that is kept, not
+a sum that is made.
 
 Whoever adds or removes rows of files says so here, in the same transaction and as its last write: until it commits others of the
 tenant wait, and it must not wait for them. Whoever changes several tenants' does so in the order of their names.
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from sqlalchemy import Select, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from store.database.tables import JobStepFile, StoredBytes, Upload, UploadFile
+from store.database.tables import DatasetSample, JobStepFile, StoredBytes, Upload, UploadFile
 from store.database.tables.uploads import THERE
 from store.database.tenancy import owned_by
 from store.database.upsert import insert_into
@@ -63,5 +64,6 @@ def count_anew(session: Session) -> None:
 def _by_rows() -> Select[str, int]:
     kept = select(Upload.id).where(text(THERE))
     uploaded = select(UploadFile.tenant, UploadFile.size).where(UploadFile.upload_id.in_(kept))
-    files = uploaded.union_all(select(JobStepFile.tenant, JobStepFile.size)).subquery()
+    shown = select(DatasetSample.tenant, DatasetSample.size)
+    files = uploaded.union_all(select(JobStepFile.tenant, JobStepFile.size), shown).subquery()
     return select(files.c.tenant, func.sum(files.c.size)).group_by(files.c.tenant)

@@ -11,6 +11,7 @@ from api_schemas.errors import ErrorCode, SecateurError
 from store.database import stored_bytes
 from store.database.clock import now
 from store.database.tables import (
+    DatasetSample,
     Job,
     JobEventRow,
     JobLabel,
@@ -83,6 +84,7 @@ def give_up(session: Session, upload_ids: Collection[str], state: UploadState) -
         freed[tenant] = freed.get(tenant, 0) - size
     session.execute(update(Upload).where(mine).values(state=state, gone_at=now()))
     session.execute(update(UploadFile).where(UploadFile.upload_id.in_(upload_ids)).values(key=None))
+    session.execute(delete(DatasetSample).where(DatasetSample.upload_id.in_(upload_ids)))
     session.execute(delete(ResumableUpload).where(ResumableUpload.upload_id.in_(upload_ids)))
     stored_bytes.add_all(session, freed)
 

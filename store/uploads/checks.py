@@ -5,7 +5,7 @@ what that process writes later counts only under that epoch. An upload that is d
 makes it learns so with the next renewal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from store.database.locks import one_at_a_time
 from store.database.tables import Upload, UploadCheck, UploadFile
 from store.database.tenancy import owned_by, select_owned
 from store.queue import outbox
+from store.uploads import samples
+from store.uploads.inspection.found_samples import FoundSample
 
 MOST_FAILURES = 3
 """Processes that may vanish over one check before the dataset is refused."""
@@ -93,9 +95,14 @@ def put_back(session: Session, claimed: Claimed, wait_seconds: float = 0) -> Non
     )
 
 
-def accept(session: Session, claimed: Claimed, description: Mapping[str, Any]) -> bool:
-    """checking → ready, with what was found. False: as of `renew`."""
-    return _end(session, claimed, state=UploadState.READY, description=dict(description))
+def accept(
+    session: Session, claimed: Claimed, description: Mapping[str, Any], shown: Sequence[FoundSample] = ()
+) -> bool:
+    """checking → ready, with what was found, and the rows that are shown of it. False: as of `renew`."""
+    if not _end(session, claimed, state=UploadState.READY, description=dict(description)):
+        return False
+    samples.keep(session, claimed.upload_id, shown)
+    return True
 
 
 def refuse(session: Session, claimed: Claimed, error: JobError) -> bool:

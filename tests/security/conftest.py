@@ -135,7 +135,7 @@ def _fill(client: TestClient, house: House, services: Services, folder: Path) ->
     house.ids["webhook_id"] = webhook.json()["id"]
     ping = client.post(f"/v1/webhooks/{house.ids['webhook_id']}/ping")
     house.ids["delivery_id"] = ping.json()["id"]
-    house.ids |= {"step": "1", "name": "model.safetensors"}
+    house.ids |= {"step": "1", "name": "model.safetensors", "number": "0"}
 
 
 def copy_database(source: Path, target: Path) -> None:

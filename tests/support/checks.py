@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.exc import DBAPIError
 
-from api_schemas.api.resources import DatasetContents
 from api_schemas.spec.inputs import Columns
 from service.core import waking
 from service.services import Services
@@ -19,7 +18,8 @@ from store.files.artifacts import Artifacts
 from store.queue import outbox
 from store.settings import Settings
 from store.uploads.inspection.dataset import inspect
-from store.uploads.inspection.dataset_process import Bounds
+from store.uploads.inspection.dataset_process import Bounds, Inspected
+from store.uploads.inspection.dataset_samples import Samples
 from worker import checks
 from worker.checks import Checker
 from worker.supervisor.scratch import Scratch
@@ -49,8 +49,10 @@ def inspected_here() -> Iterator[None]:
     For the conftest of a folder, and for no longer than each of its modules, or tests of the process itself would not start one.
     """
 
-    def inspect_here(folder: Path, columns: Columns, bounds: Bounds, _: Callable[[], bool]) -> DatasetContents:
-        return inspect(folder, columns, bounds.rows, bounds.unpacked_bytes)
+    def inspect_here(folder: Path, columns: Columns, bounds: Bounds, _: Callable[[], bool]) -> Inspected:
+        samples = Samples()
+        contents = inspect(folder, columns, bounds.rows, bounds.unpacked_bytes, samples)
+        return Inspected(contents, tuple(samples.found))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "inspect_in_process", inspect_here)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from playwright.sync_api import Page, expect
 
 from secateur.client.files.packing import pack_folder
@@ -138,6 +139,21 @@ def test_folders_and_the_pages_of_what_they_become(
     page.get_by_role("link", name="two words").click()
     expect(page.locator("table.splits tbody tr")).to_have_count(2)
     expect(page.locator("table.splits")).to_contain_text("270")
+    # Rows by class, and recordings that can be played.
+    expect(page.locator("table.classes tbody tr")).to_have_text(
+        [re.compile(r"no\s*150\s*30\s*120"), re.compile(r"yes\s*150\s*0\s*150")]
+    )
+    expect(page.locator(".samples audio")).to_have_count(8)
+    heard = page.evaluate(
+        """() => new Promise((done) => {
+            const player = document.querySelector(".samples audio");
+            player.onloadeddata = () => done(player.duration);
+            player.onerror = () => done(player.error.message);
+            player.load();
+            player.preload = "auto";
+        })"""
+    )
+    assert heard == pytest.approx(0.01)  # 160 samples at 16 kHz.
     assert_usable(page, "a dataset")
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete").click()

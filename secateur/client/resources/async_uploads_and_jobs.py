@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from api_schemas.api.resources import DatasetResource, JobResource, ModelResource
+from api_schemas.api.samples import DatasetSample, DatasetSamples
 from api_schemas.api.sweeps import SweepResource
 from secateur.client.async_job import AsyncJob
-from secateur.client.transport.connection import Connection, id_of
+from secateur.client.transport.connection import Connection, id_of, segment
 
 if TYPE_CHECKING:
     from secateur.client.transport.api_calls import ApiCalls
@@ -80,6 +81,15 @@ class AsyncDatasets:
     def list(self) -> AsyncGenerator[DatasetResource]:
         """As `Datasets.list`."""
         return self._connection.pages(DatasetResource, "/datasets")
+
+    async def samples(self, dataset: str | DatasetResource) -> tuple[DatasetSample, ...]:
+        """As `Datasets.samples`."""
+        return (await self._connection.get(DatasetSamples, f"/datasets/{segment(id_of(dataset))}/samples")).items
+
+    async def sample_media(self, dataset: str | DatasetResource, number: int) -> bytes:
+        """As `Datasets.sample_media`."""
+        path = f"/datasets/{segment(id_of(dataset))}/samples/{number}/media"
+        return (await self._connection.call("GET", path)).content
 
     __call__ = list
 

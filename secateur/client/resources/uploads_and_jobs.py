@@ -1,6 +1,6 @@
 """`client.jobs`, `client.models`, `client.datasets` and `client.sweeps`, without `await`.
 
-Each call here is a call of the client under another name. Calling a resource directly lists it: `client.jobs(state="running")`.
+Most calls here are calls of the client under another name. Calling a resource directly lists it: `client.jobs(state="running")`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from api_schemas.api.resources import DatasetResource, ModelResource
+from api_schemas.api.samples import DatasetSample
 from api_schemas.api.sweeps import SweepResource
 from secateur.client.job import Job
 from secateur.client.resources.async_uploads_and_jobs import (
@@ -17,7 +18,7 @@ from secateur.client.resources.async_uploads_and_jobs import (
     AsyncSweeps,
     LabelQuery,
 )
-from secateur.client.transport.backend import iterate
+from secateur.client.transport.backend import iterate, run
 
 if TYPE_CHECKING:
     from secateur.client.blocking_client import Secateur
@@ -86,7 +87,7 @@ class Models:
 
 
 class Datasets:
-    """Datasets: `upload`, `get`, `list`, `delete`."""
+    """Datasets: `upload`, `get`, `list`, `delete`, `samples`, `sample_media`."""
 
     def __init__(self, client: "Secateur", datasets: AsyncDatasets) -> None:
         self._datasets = datasets
@@ -100,6 +101,22 @@ class Datasets:
         >>> [dataset.name for dataset in client.datasets.list()]
         """
         return iterate(self._datasets.list())
+
+    def samples(self, dataset: str | DatasetResource) -> tuple[DatasetSample, ...]:
+        """Up to nine rows of a ready dataset, at even distances in every split. Empty for one completed by an earlier version.
+
+        >>> [(sample.split, sample.label) for sample in client.datasets.samples("dst_…")]
+        """
+        return run(self._datasets.samples(dataset))
+
+    def sample_media(self, dataset: str | DatasetResource, number: int) -> bytes:
+        """The recording (WAV, its first five seconds) or image (PNG, at most 96 × 96 pixels) of a sample.
+
+        Raises NotFound for texts.
+
+        >>> Path("sample.wav").write_bytes(client.datasets.sample_media("dst_…", 0))
+        """
+        return run(self._datasets.sample_media(dataset, number))
 
     __call__ = list
 

@@ -15,7 +15,8 @@ from api_schemas.api.resources import (
     Page,
     UploadedFile,
 )
-from api_schemas.enums import ColumnKind, Granularity, JobState, Phase, UploadState
+from api_schemas.api.samples import DatasetSample, DatasetSamples, SampleMedia
+from api_schemas.enums import ColumnKind, Granularity, JobState, Modality, Phase, UploadState
 from api_schemas.results.estimate import JobEstimate, JobPreview
 from api_schemas.results.events import JobEvent, Loss, PhaseChanged, StateChanged
 from api_schemas.spec.job import JobRequest
@@ -99,6 +100,11 @@ _DATASET = _OPEN_DATASET.model_copy(
             rows={"train": 7200, "validation": 2400, "test": 2400},
             labels=("no", "yes"),
             multi_label=False,
+            label_counts={
+                "train": {"no": 3600, "yes": 3600},
+                "validation": {"no": 1200, "yes": 1200},
+                "test": {"no": 1200, "yes": 1200},
+            },
             columns=("audio", "label"),
             kinds={"audio": ColumnKind.AUDIO, "label": ColumnKind.LABEL},
             input_column="audio",
@@ -107,6 +113,15 @@ _DATASET = _OPEN_DATASET.model_copy(
             sampling_rates=(16_000,),
         ),
     }
+)
+
+_SAMPLE = DatasetSample(
+    number=0,
+    split="train",
+    row=1200,
+    kind=Modality.AUDIO,
+    label="no",
+    media=SampleMedia(url=f"/v1/datasets/{_DATASET.id}/samples/0/media", type="audio/wav", size=32_044, seconds=1.0),
 )
 
 _QUEUED = JOB.model_copy(
@@ -164,6 +179,7 @@ _ANSWERS: dict[str, BaseModel] = {
     "get_dataset": _DATASET,
     "complete_dataset": _DATASET,
     "upload_dataset_file": _DATASET.files[0],
+    "list_dataset_samples": DatasetSamples(items=(_SAMPLE,)),
     "create_job": _QUEUED,
     "list_jobs": Page[JobResource](items=(_QUEUED,), next_cursor="MjAyNi0wMS0wNVQxMjowMA"),
     "estimate_job": _ESTIMATE,

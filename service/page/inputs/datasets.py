@@ -1,8 +1,14 @@
 """`/datasets` and `/datasets/{id}`: what was uploaded, what is inside, and which jobs used it."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from fastapi import APIRouter, Request, Response
 
+from api_schemas.api.resources import DatasetContents
+from api_schemas.enums import UploadState
 from service.access.turns import FairRoute
+from service.core.uploads import samples
 from service.dependencies import ToReadUploads
 from service.page.inputs import used_by
 from service.page.rendering import answer
@@ -14,6 +20,26 @@ PAGE = 50
 MOST_LABELS = 200
 
 router = APIRouter(route_class=FairRoute)
+
+
+@dataclass(frozen=True)
+class Class:
+    """A label, its rows in each split, in the order of the splits, and in all of them."""
+
+    name: str
+    rows: tuple[int, ...]
+    total: int
+
+
+def classes(contents: DatasetContents | None) -> Iterator[Class]:
+    """Every label that was counted, in the order of the labels."""
+    counts = contents.label_counts if contents is not None else None
+    if contents is None or counts is None:
+        return
+    for name in contents.labels:
+        rows = tuple(counts.get(split, {}).get(name, 0) for split in contents.rows)
+        if any(rows):
+            yield Class(name, rows, sum(rows))
 
 
 @router.get("/datasets", include_in_schema=False)
@@ -29,11 +55,14 @@ def datasets_page(services: ToReadUploads, request: Request, cursor: Cursor = No
 def dataset_page(services: ToReadUploads, request: Request, dataset_id: DatasetPath) -> Response:
     """One. Raises NOT_FOUND, or DELETED."""
     dataset = datasets.get_dataset(services, dataset_id)
+    ready = dataset.state is UploadState.READY
     used, living, more = used_by.jobs_of(services, JobFilter(dataset_id=dataset_id))
     return answer(
         request,
         "inputs/dataset.html.j2",
         dataset=dataset,
+        classes=tuple(classes(dataset.contents)),
+        samples=samples.of(services, dataset_id).items if ready else (),
         jobs=used,
         sees_jobs=used_by.may_see_jobs(services),
         living=living,

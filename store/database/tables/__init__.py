@@ -18,7 +18,7 @@ from store.database.tables.jobs import (
 )
 from store.database.tables.queue import MaintenanceMark, OutboxMessage
 from store.database.tables.sweeps import Sweep
-from store.database.tables.uploads import ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
+from store.database.tables.uploads import DatasetSample, ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
 from store.database.tables.webhooks import Webhook, WebhookDelivery
 from store.database.tables.workers import Worker
 
@@ -31,6 +31,7 @@ __all__ = [
     "AuditRow",
     "Base",
     "BrowserSession",
+    "DatasetSample",
     "IdempotencyKey",
     "Job",
     "JobCostRow",

@@ -6,10 +6,13 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Double,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     String,
+    Text,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -51,7 +54,7 @@ class Upload(Owned, Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What was wrong when it was checked last: a JobError as JSON."""
     size: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Bytes of all files together, as they were declared."""
+    """Bytes of all files together, as they were declared, and of what is kept to be shown of them."""
     created_at: Mapped[datetime] = mapped_column(default=now())
     gone_at: Mapped[datetime | None]
     """Since when its files are gone: it has expired or was deleted."""
@@ -85,6 +88,29 @@ class UploadFile(Owned, Base):
     sha256: Mapped[str] = mapped_column(String(64))
     key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
     upload: Mapped[Upload] = relationship(back_populates="files")
+
+
+class DatasetSample(Owned, Base):
+    """A row of a dataset that is shown to people (store/uploads/samples.py)."""
+
+    __tablename__ = "dataset_samples"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    split: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    row: Mapped[int] = mapped_column(BigInteger)
+    text: Mapped[str | None] = mapped_column(Text)
+    text_pair: Mapped[str | None] = mapped_column(Text)
+    label: Mapped[str | None] = mapped_column(Text)
+    media: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """WAV or PNG, by the dataset's modality."""
+    size: Mapped[int] = mapped_column(Integer)
+    """Bytes of `media`."""
+    seconds: Mapped[float | None] = mapped_column(Double)
+    """Of the whole clip."""
+    width: Mapped[int | None] = mapped_column(Integer)
+    """Of the whole image, in pixels."""
+    height: Mapped[int | None] = mapped_column(Integer)
 
 
 class UploadCheck(Owned, Base):

@@ -1,7 +1,8 @@
 """The dataset inspector: `python -m store.uploads.inspection.dataset DIR` reads parquet shards and says as JSON what they hold.
 
 A program of its own, because it runs C libraries on bytes from strangers: a crash or an endless loop in there must not be
-the service's (inspector.py starts it, with limits). FrozenModel: {"contents": …} or {"error": …}, exit 0 either way.
+the service's (dataset_process.py starts it, with limits). Writes {"contents": …, "samples": …} or {"error": …}, exit 0 either
+way.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from store.uploads.inspection.dataset_label_columns import (
     unlabelled_splits,
 )
 from store.uploads.inspection.dataset_labels import LabelJudgement, Labels
+from store.uploads.inspection.dataset_samples import Samples
 from store.uploads.inspection.dataset_schema import plain, read_columns, schema_error
 
 BATCH_ROWS = 64
@@ -99,9 +101,14 @@ class _Left:
 
 
 def inspect(
-    folder: Path, columns: Columns, most_rows: int = sys.maxsize, most_bytes: int = sys.maxsize
+    folder: Path,
+    columns: Columns,
+    most_rows: int = sys.maxsize,
+    most_bytes: int = sys.maxsize,
+    samples: Samples | None = None,
 ) -> DatasetContents:
     """Read every shard of `folder`: schema, labels, texts and the header of every clip or image, and decode a sample of them.
+    `samples` takes the rows that are to be shown.
 
     Raises DATASET_EMPTY, DATASET_SCHEMA (also beyond `most_rows`, or where what is read unpacks to more than `most_bytes`),
     AUDIO_UNDECODABLE or IMAGE_UNDECODABLE.
@@ -123,6 +130,8 @@ def inspect(
     rows: Counter[str] = Counter()
     sounds, texts = _Sounds(), _Texts()
     hashes = RowHashes()
+    if samples is not None:
+        samples.choose(_claimed_rows(files))
     every, seen = max(1, total // DECODED), 0
     for path, file in files:
         split = split_of(path.name)
@@ -130,8 +139,11 @@ def inspect(
             where = f"{split}[{rows[split]}]"
             decode, seen = seen % every == 0, seen + 1
             words: list[str] | None = None
+            row: tuple[str, ...] = ()
+            data = b""
             if kinds[found.input] is ColumnKind.TEXTS:
                 words = dataset_rows.words(value.as_py(), where)
+                row = (" ".join(words),)
                 hashes.add(split, tuple(words))
             elif modality is Modality.TEXT:
                 both = (value,) if found.pair is None else (value, second)
@@ -139,9 +151,13 @@ def inspect(
                 texts.take(row, split, rows[split])
                 hashes.add(split, row if len(row) > 1 else row[0])
             else:
-                hashes.add(split, _checked_file(value, modality, sounds, where, decode=decode))
+                data = _checked_file(value, modality, sounds, where, decode=decode)
+                hashes.add(split, data)
+            named: tuple[str, ...] | None = None
             if labels is not None and split not in unlabelled:
-                judgement.of(partial(labels.take, label, where, None if words is None else len(words)))
+                named = judgement.of(partial(labels.take, label, split, where, None if words is None else len(words)))
+            if samples is not None and samples.wants(split, rows[split]):
+                samples.take(split, rows[split], data or row, modality, named or ())
             rows[split] += 1
     # What a ClassLabel calls its ids is judged of each column by itself.
     perhaps = {name: kind for name, kind in kinds.items() if name not in common.unlike.differing}
@@ -152,6 +168,7 @@ def inspect(
         rows=dict(rows),
         modality=modality,
         labels=(judgement.of(labels.finish) if labels else None) or (),
+        label_counts=judgement.of(labels.counts) if labels else None,
         multi_label=labels is not None and labels.several and kinds[found.input] is not ColumnKind.TEXTS,
         columns=tuple(kinds),
         kinds=kinds,
@@ -169,6 +186,14 @@ def inspect(
         clip_flaws={split: dict(found) for split, found in sounds.flaws.items()},
         blank_texts=texts.blank,
     )
+
+
+def _claimed_rows(files: Files) -> dict[str, int]:
+    """By split, as the metadata says."""
+    rows: Counter[str] = Counter()
+    for path, file in files:
+        rows[split_of(path.name)] += file.metadata.num_rows
+    return dict(rows)
 
 
 def _labels(
@@ -292,8 +317,10 @@ def main() -> int:
     answer: dict[str, Any]
     try:
         columns = Columns.model_validate_json(arguments.columns)
-        contents = inspect(arguments.folder, columns, arguments.rows, arguments.bytes)
-        answer = {"contents": contents.model_dump(mode="json")}
+        samples = Samples()
+        contents = inspect(arguments.folder, columns, arguments.rows, arguments.bytes, samples)
+        shown = [sample.model_dump(mode="json") for sample in samples.found]
+        answer = {"contents": contents.model_dump(mode="json"), "samples": shown}
     except SecateurError as error:
         items = [item.model_dump() for item in error.errors]
         answer = {"error": {"code": error.code, "detail": error.detail, "errors": items}}

@@ -1,6 +1,6 @@
 """The labels of a dataset, row by row: their names, and whether a text column holds labels at all or what was said."""
 
-import re
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +16,8 @@ T = TypeVar("T")
 MAX_LABEL_LENGTH = 256
 # A text column of another name than `label` holds texts, and not labels, from this many different ones on.
 MAX_UNDECLARED = 4096
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+MAX_COUNTED = 200
+"""Labels whose rows are counted: as many as a page shows."""
 
 
 class LabelJudgement:
@@ -53,20 +54,25 @@ class Labels:
         self._perhaps_text = kind is ColumnKind.TEXT and column not in LABEL_NAMES
         self._texts = self._perhaps_text and modality is Modality.AUDIO and column in TRANSCRIPT_NAMES
         self._used: set[str] = set()
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def take(self, value: Any, where: str, words: int | None = None) -> None:
-        """Judge one row's value; there is a label for each of its `words`, where these are counted. Raises DATASET_SCHEMA."""
+    def take(self, value: Any, split: str, where: str, words: int | None = None) -> Names:
+        """Judge one row's value; there is a label for each of its `words`, where these are counted. Returns its labels, or what
+        was said. Raises DATASET_SCHEMA."""
         if self._perhaps_text:
-            self._take_text(dataset_rows.text(value, where))
-            return
+            text = dataset_rows.text(value, where)
+            self._take_text(text, split)
+            return (text,)
         if not self.several and value is None:
             raise schema_error(f"row {where} has no label", where)
         found = [self._name(each, where) for each in (value if self.several and value is not None else [value])]
         self._used.update(found)
+        self._counts[split].update(found)
         if len(self._used) > MAX_LABELS:
             raise schema_error(f"it has more than {MAX_LABELS} different labels", self._column)
         if words is not None and words != len(found):
             raise schema_error(f"row {where} has {words} words but {len(found)} labels", where)
+        return tuple(found)
 
     def finish(self) -> Names:
         """The names in use: ids in their order, texts sorted; none where the column holds texts and not labels.
@@ -79,10 +85,21 @@ class Labels:
             raise schema_error("no row has a label", self._column)
         return tuple(dict.fromkeys(name for name in self._names or sorted(self._used) if name in self._used))
 
-    def _take_text(self, value: str) -> None:
+    def counts(self) -> dict[str, dict[str, int]] | None:
+        """Rows by split and label, of words the words, of the MAX_COUNTED most frequent labels in the order of `finish`. None
+        where the column holds texts and not labels."""
+        if self._texts:
+            return None
+        total: Counter[str] = sum(self._counts.values(), Counter())
+        most = {name for name, _ in total.most_common(MAX_COUNTED)}
+        names = [name for name in self.finish() if name in most]
+        return {split: {name: of[name] for name in names if of[name]} for split, of in self._counts.items()}
+
+    def _take_text(self, value: str, split: str) -> None:
         if self._texts:
             return
         self._used.add(value)
+        self._counts[split][value] += 1
         self._texts = not is_label(value) or len(self._used) > MAX_UNDECLARED
 
     def _name(self, value: Any, where: str) -> str:
@@ -101,5 +118,4 @@ class Labels:
 
 def is_label(value: Any) -> bool:
     """Whether a text can be the name of a label."""
-    # Without NUL and halves of surrogate pairs: neither every database nor JSON in UTF-8 can hold them.
-    return isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH and not _UNSTORABLE.search(value)
+    return isinstance(value, str) and 0 < len(value) <= MAX_LABEL_LENGTH and not dataset_rows.UNSTORABLE.search(value)

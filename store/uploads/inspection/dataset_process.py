@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api_schemas.api.resources import DatasetContents, JobError
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.inputs import Columns
 from store.cage import Cage, read_report
 from store.machine import yield_cpu
+from store.uploads.inspection.found_samples import MOST_SAMPLES, FoundSample
 
 OUTPUT_BYTES = 32 * 2**20
 PROCESSES = 1024
@@ -37,14 +38,23 @@ class Bounds:
     unpacked_bytes: int
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """What a dataset holds, and the rows that are shown of it."""
+
+    contents: DatasetContents
+    samples: tuple[FoundSample, ...] = ()
+
+
 class _Answer(BaseModel):
     contents: DatasetContents | None = None
+    samples: tuple[FoundSample, ...] = Field((), max_length=MOST_SAMPLES)
     error: JobError | None = None
 
 
 def inspect_in_process(
     folder: Path, columns: Columns, bounds: Bounds, wanted: Callable[[], bool] = lambda: True
-) -> DatasetContents:
+) -> Inspected:
     """What `folder` holds. Raises the inspector's errors, DATASET_SCHEMA where it crashed or hit a bound, and
     InspectionStopped once the answer is not `wanted`."""
     command = [
@@ -90,7 +100,7 @@ def inspect_in_process(
     if answer.contents is None:
         error = answer.error or JobError(code=ErrorCode.DATASET_SCHEMA, detail="The dataset could not be read.")
         raise SecateurError(error.code, error.detail, error.errors)
-    return answer.contents
+    return Inspected(answer.contents, answer.samples)
 
 
 def _answered(process: "subprocess.Popen[bytes]", seconds: float, wanted: Callable[[], bool]) -> tuple[bytes, bytes]:

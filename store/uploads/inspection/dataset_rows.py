@@ -1,5 +1,6 @@
 """One value of a row at a time: embedded files, texts, words. What cannot be used is named by split and row."""
 
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +9,8 @@ from checkpoints.data.media import MAX_CHARACTERS
 from store.uploads.inspection.dataset_schema import schema_error
 
 MAX_FILE_BYTES = 256 * 2**20
+UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+"""NUL and halves of surrogate pairs: neither every database nor JSON in UTF-8 can hold them."""
 
 
 def file_bytes(value: Any) -> bytes | None:

@@ -145,3 +145,14 @@ def test_no_service_at_all_is_said_with_the_address(connect: Connect) -> None:
     client = connect("http://127.0.0.1:1", max_retries=0)
     with pytest.raises(errors.ConnectionFailed, match=r"http://127\.0\.0\.1:1"):
         client.limits()
+
+
+def test_samples_of_a_dataset(client: Any, pair: tuple[str, str]) -> None:
+    _, data = pair
+    samples = client.datasets.samples(data)
+    assert {sample.split for sample in samples} == {"train", "validation", "test"}
+    assert samples[1].label is not None
+    media = client.datasets.sample_media(data, 1)
+    assert (media[:4], len(media)) == (b"RIFF", samples[1].media.size)
+    with pytest.raises(errors.NotFound):
+        client.datasets.sample_media(data, 9)

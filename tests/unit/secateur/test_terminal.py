@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from api_schemas.api.resources import DatasetResource, JobProgress, JobResource, Quota
+from api_schemas.api.resources import DatasetContents, DatasetResource, JobProgress, JobResource, Quota
 from api_schemas.enums import JobState, StopReason, UploadState
 from api_schemas.errors import ErrorItem
 from api_schemas.results.metrics import JobResult, JobWarning, Scores, UnfinishedEpoch
@@ -88,6 +88,29 @@ def test_what_is_wrong_with_labels_stands_on_the_page_of_a_dataset() -> None:
     )
     said = drawn(dataset_page(dataset), 120)
     assert "warning: The row train[1] has no label. (/contents/label_column)" in said
+
+
+def test_the_page_of_a_dataset_counts_its_classes() -> None:
+    names = tuple(f"c{number:02}" for number in range(60))
+    contents = DatasetContents(
+        rows={"train": 1000, "test": 3},
+        labels=names,
+        multi_label=False,
+        label_counts={"train": {name: 10 * place for place, name in enumerate(names)}, "test": {"c59": 3}},
+        columns=("audio", "label"),
+        input_column="audio",
+        label_column="label",
+        seconds=1.0,
+        sampling_rates=(16000,),
+    )
+    dataset = DatasetResource(
+        id=f"dst_{'a' * 26}", name=None, state=UploadState.READY, created_at=NOW, files=(), contents=contents
+    )
+    lines = drawn(dataset_page(dataset), 120).splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("class"))
+    assert lines[begin].split() == ["class", "train", "test"]
+    assert [line.split() for line in lines[begin + 1 : begin + 3]] == [["c59", "590", "3"], ["c58", "580", "0"]]
+    assert "and 10 more" in lines[begin + 51]
 
 
 def test_where_a_job_is() -> None:

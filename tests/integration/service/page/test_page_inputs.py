@@ -198,7 +198,8 @@ def test_a_request_comes_back_as_the_form_that_asks_for_it(
     # `neuron_selection` is what it is without being named, since the criterion is.
     assert fields == {
         "model": stock.model_id, "dataset": stock.dataset_id, "preset": "best", "kind": "flops", "parts": "both", "share": "34.5",
-        "epochs": "2", "criterion": "fisher", "only": "encoder", "calibration_samples": "64", "columns_label": "word", "splits_validation": "dev",
+        "epochs": "2", "criterion": "fisher", "only": "encoder", "calibration_samples": "64",
+        "columns_label": "word", "splits_validation": "dev",
         "name": "half", "labels": "team=speech",
     }  # fmt: skip
     assert rest == {

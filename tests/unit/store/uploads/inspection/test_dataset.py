@@ -208,7 +208,7 @@ BOUNDS = Bounds(seconds=900, memory_bytes=4 * 2**30, rows=1000, unpacked_bytes=2
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
-    assert inspect_in_process(write(tmp_path, dataset_files()), Columns(), BOUNDS).labels == LABELS
+    assert inspect_in_process(write(tmp_path, dataset_files()), Columns(), BOUNDS).contents.labels == LABELS
 
 
 def test_nobody_wants_the_answer_any_more(tmp_path: Path) -> None:
