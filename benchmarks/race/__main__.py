@@ -177,10 +177,13 @@ def _race_encoder(arguments: argparse.Namespace) -> Path:
 
 def _race_decoder(arguments: argparse.Namespace) -> Path:
     programme = decoder.Programme(learning_rate=arguments.learning_rate)
-    changed = {field: tuple(getattr(arguments, field)) for field in ("targets", "seeds") if getattr(arguments, field)}
+    if arguments.targets:
+        programme = replace(programme, targets=tuple(arguments.targets))
+    if arguments.seeds:
+        programme = replace(programme, seeds=tuple(arguments.seeds))
     return decoder.race(
-        arguments.model, arguments.cache, arguments.out, arguments.results, replace(programme, **changed),
-        arguments.stages, arguments.arms, arguments.name,
+        arguments.model, arguments.cache, arguments.out, arguments.results, programme, arguments.stages, arguments.arms,
+        arguments.name,
     )  # fmt: skip
 
 

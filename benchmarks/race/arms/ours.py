@@ -44,7 +44,6 @@ BOTH = ("attention", "feed_forward")
 DECODERS: dict[str, dict[str, Any]] = {
     "best": {},
     "best, Fisher energy": ABLATIONS["best, Fisher energy"],
-    "best, no compensation": ABLATIONS["best, no compensation"],
 }
 """The same where attention and feed-forward blocks of a decoder are cut by their parameters."""
 

@@ -76,7 +76,8 @@ class _SlicedBlock(nn.Module):
 
     def normed(self, x_BTd: Tensor) -> Tensor:
         # The mean square is that of a stream of the original width, of which the rest is taken to be nothing.
-        return x_BTd * (x_BTd.square().sum(-1, keepdim=True) / self.width + self.eps).rsqrt()
+        normed: Tensor = x_BTd * (x_BTd.square().sum(-1, keepdim=True) / self.width + self.eps).rsqrt()
+        return normed
 
 
 class SlicedAttention(_SlicedBlock):

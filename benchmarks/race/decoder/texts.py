@@ -30,16 +30,19 @@ BLOCK = 128
 SEED = 0
 
 
+def _roots() -> Mapping[str, Path]:
+    numpy = find_spec("numpy")
+    assert numpy is not None
+    assert numpy.origin is not None
+    return {"library": Path(sysconfig.get_path("stdlib")), "numpy": Path(numpy.origin).parent}
+
+
 @functools.cache
 def documents() -> Mapping[str, str]:
     """Text by document. Not to be changed: read once a process."""
     found: dict[str, list[str]] = {}
     seen: set[str] = set()
-    numpy = find_spec("numpy")
-    assert numpy is not None
-    assert numpy.origin is not None
-    roots = {"library": Path(sysconfig.get_path("stdlib")), "numpy": Path(numpy.origin).parent}
-    for root, folder in roots.items():
+    for root, folder in _roots().items():
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             if SKIPPED.isdisjoint(parts):

@@ -215,17 +215,34 @@ def test_a_split_is_measured_as_the_engine_measures_it(setup):
     assert broken.nats_by_sample() == pytest.approx([100.0] * len(split))
 
 
-def test_texts_are_in_one_split_and_blocks_are_whole(tmp_path):
-    own = [set(documents) for documents in texts.drawn().values()]
-    assert set.union(*own) == set(texts.documents().values())
+def test_texts_are_in_one_split_and_blocks_are_whole(tmp_path, monkeypatch):
+    library, numpy = tmp_path / "library", tmp_path / "numpy"
+    for folder, name, text in [
+        (library, "one", "Said twice."),
+        (library, "two", "Said once."),
+        (numpy, "core", "Said twice."),
+    ]:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(f'"""{text}"""\n\n\ndef call():\n    """Of {name}, {text.lower()}"""\n')
+    monkeypatch.setattr(texts, "_roots", lambda: {"library": library, "numpy": numpy})
+    monkeypatch.setattr(
+        texts, "topics", {f"topic{n}": f"On the {n}th of all topics, much is said. " * 9 for n in range(30)}
+    )
+    every = texts.documents.__wrapped__()
+    assert every["library one"] == "Said twice.\n\nOf one, said twice."
+    assert every["numpy core"] == "Of core, said twice."
+    monkeypatch.setattr(texts, "documents", lambda: every)
+    monkeypatch.setattr(texts, "CHARACTERS", {Split.TEST: 1000, Split.VALIDATION: 500})
+    drawn = texts.drawn.__wrapped__()
+    monkeypatch.setattr(texts, "drawn", lambda: drawn)
+    own = [set(documents) for documents in drawn.values()]
+    assert set.union(*own) == set(every.values())
     assert all(one.isdisjoint(other) for one, other in itertools.combinations(own, 2))
-    made = trained.checkpoint(
-        tmp_path, trained.Recipe(vocabulary=300, hidden=8, neurons=8, layers=1, heads=1, epochs=0)
-    )
-    assert (
-        trained.checkpoint(tmp_path, trained.Recipe(vocabulary=300, hidden=8, neurons=8, layers=1, heads=1, epochs=0))
-        == made
-    )
+
+    recipe = trained.Recipe(vocabulary=300, hidden=8, neurons=8, layers=1, heads=1, epochs=2, batch=1)
+    made = trained.checkpoint(tmp_path / "cache", recipe)
+    assert trained.checkpoint(tmp_path / "cache", recipe) == made
+    assert measure(setup_of(made), load_original(made).model, Split.TEST).perplexity < 400
     found = texts.blocks(made, ("import this " * 200, "too short"))
     assert found.shape[1] == texts.BLOCK
     assert len(found) > 1
