@@ -96,6 +96,13 @@ def run(setup: Setup, out: Path, programme: Programme, stages: Sequence[str], pa
     return runner
 
 
+def _frequency_perplexity(setup: Setup) -> float:
+    vocabulary = setup.dense.model.get_input_embeddings().weight.shape[0]
+    train = texts.blocks(setup.model, texts.drawn()[Split.TRAIN])
+    test, _ = setup.split(Split.TEST).batch(range(len(setup.split(Split.TEST))))
+    return texts.frequency_perplexity(train, test["input_ids"], int(vocabulary))
+
+
 def race(
     model: Path, cache: Path, out: Path, results: Path | None, programme: Programme, stages: Sequence[str],
     pattern: str, name: str | None,
@@ -114,5 +121,6 @@ def race(
         programme=programme,
         block=texts.BLOCK,
         parameters=tables.Parameters.of(shape),
+        frequencies=_frequency_perplexity(setup),
     )
     return tables.write(results or out, header, summarise(runner.current(all_arms())))

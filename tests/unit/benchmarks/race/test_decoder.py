@@ -251,6 +251,13 @@ def test_texts_are_in_one_split_and_blocks_are_whole(tmp_path, monkeypatch):
     assert (split.targets[:, -1] == -100).all()
 
 
+def test_frequencies_alone_are_worth_their_cross_entropy():
+    train, test = torch.tensor([[0, 0, 1, 2]]), torch.tensor([[3, 0, 1], [3, 3, 2]])
+    chance = np.array([3, 2, 2, 1]) / 8  # each once more
+    expected = np.exp(-np.log(chance[[0, 1, 3, 2]]).mean())
+    assert texts.frequency_perplexity(train, test, 4) == pytest.approx(expected)
+
+
 def test_the_page_has_ratios_to_ours_and_keeps_what_is_by_hand(tmp_path, setup):
     def cell(arm: str, family: str, nats: float, *, target: float = 0.3) -> Cell:
         found = NextTokens.of(torch.full((20,), 0.5), torch.full((20,), nats))
@@ -259,7 +266,7 @@ def test_the_page_has_ratios_to_ours_and_keeps_what_is_by_hand(tmp_path, setup):
 
     cells = [cell("dense", "dense", 1.0, target=0.0), cell(BEST, "ours", 2.0), cell("flap/flap", "flap", 2.1)]
     own = tables.Parameters.of(setup.described.shape)
-    header = tables.Header("trained", True, {"cores": 2}, {"test": 20}, benchmark.Programme(), TOKENS, own)
+    header = tables.Header("trained", True, {"cores": 2}, {"test": 20}, benchmark.Programme(), TOKENS, own, 300.0)
     page = tables.write(tmp_path, header, summarise(cells))
     text = page.read_text()
     assert f"{own.attention + own.feed_forward:,} parameters" in text
