@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,7 +98,7 @@ def run(setup: Setup, out: Path, programme: Programme, stages: Sequence[str], pa
 
 
 def _frequency_perplexity(setup: Setup) -> float:
-    vocabulary = setup.dense.model.get_input_embeddings().weight.shape[0]
+    vocabulary: Any = setup.dense.model.config.vocab_size
     train = texts.blocks(setup.model, texts.drawn()[Split.TRAIN])
     test, _ = setup.split(Split.TEST).batch(range(len(setup.split(Split.TEST))))
     return texts.frequency_perplexity(train, test["input_ids"], int(vocabulary))
