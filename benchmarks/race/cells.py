@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from benchmarks.race.evaluation import EmbeddingSimilarity, Predictions
+from benchmarks.race.evaluation import Measured
 
 
 class Stage(StrEnum):
@@ -48,8 +48,8 @@ class Cell(BaseModel):
     """By layer, the QK and the VO widths of the heads that are left."""
     feed_forward: tuple[int, ...] = ()
     """By block, the neurons that are left; empty in cells of before they were cut as well."""
-    validation: Predictions | EmbeddingSimilarity | None = None
-    test: Predictions | EmbeddingSimilarity | None = None
+    validation: Measured | None = None
+    test: Measured | None = None
     seconds: float = 0.0
     settings: dict[str, Any] = Field(default_factory=dict)
 

@@ -1,4 +1,5 @@
-"""FLOPs of a model as it runs: every matrix product of one forward pass, by the shapes that torch is really called with.
+"""FLOPs of a model as it runs: every matrix product of one forward pass, by the shapes that torch is really called with. And
+parameters of its blocks as it has them.
 
 What tables promise (checkpoints.sizes.accounting) is computed from widths; this is not, so that an arm whose model has other
 layers (a projection in the residual path) pays for them like everybody else. Attention runs in transformers' plain function here:
@@ -12,6 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+HEADS = ("lm_head",)
+"""Of the decoders that are raced by their parameters."""
 
 
 @contextmanager
@@ -44,3 +48,12 @@ def flops(model: nn.Module, tokens: int) -> int:
         model(**_example(model, tokens))
     model.train(training)
     return int(counter.get_total_flops())
+
+
+def parameters_of_maps(model: nn.Module) -> int:
+    """Weights and biases of all linear maps but the one to the vocabulary or the classes: those of attention and feed-forward
+    blocks, and whatever maps an arm has put into the residual path.
+    """
+    heads = {id(module) for name in HEADS if (module := getattr(model, name, None)) is not None}
+    linears = [each for each in model.modules() if isinstance(each, nn.Linear) and id(each) not in heads]
+    return sum(parameter.numel() for linear in linears for parameter in linear.parameters())

@@ -1,6 +1,7 @@
 """Measuring a model so that two can be compared sample by sample, in a few hundred bytes or a few thousand."""
 
 import base64
+import math
 from typing import Self
 
 import numpy as np
@@ -8,13 +9,17 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from api_schemas.enums import Head, Split
 from benchmarks.race.setup import Setup
+from worker.engine.data.split import IGNORED
 from worker.engine.evaluate import answers_of
+from worker.engine.evaluate.scores import run_over
 from worker.engine.tasks.metrics import spearman
 
 BATCH = 32
+WORST = 100.0
 
 
 class Predictions(BaseModel):
@@ -84,12 +89,50 @@ class EmbeddingSimilarity(BaseModel):
         return f"cosine {self.cosine:.4f}, correlation {self.correlation:.3f}"
 
 
-def measure(setup: Setup, model: nn.Module, role: Split) -> Predictions | EmbeddingSimilarity:
+class NextTokens(BaseModel):
+    """A decoder on one split of blocks, all of one length. `hits` and `nats`: of every block, the share of its tokens that were
+    the likeliest next one and their mean cross entropy; float32, little-endian, base64, in order."""
+
+    samples: int
+    accuracy: float
+    perplexity: float
+    hits: str
+    nats: str
+
+    @classmethod
+    def of(cls, hits_N: Tensor, nats_N: Tensor) -> Self:
+        packed = [base64.b64encode(each.double().numpy().astype("<f4").tobytes()).decode() for each in (hits_N, nats_N)]
+        accuracy, perplexity = float(hits_N.double().mean()), float(nats_N.double().mean().exp())
+        return cls(samples=len(hits_N), accuracy=accuracy, perplexity=perplexity, hits=packed[0], nats=packed[1])
+
+    @property
+    def score(self) -> float:
+        """What arms are compared by; higher is better."""
+        return -math.log(self.perplexity)
+
+    def by_sample(self) -> NDArray[np.float64]:
+        """Of every block, the share of its tokens that were right."""
+        return np.frombuffer(base64.b64decode(self.hits), dtype="<f4").astype(np.float64)
+
+    def nats_by_sample(self) -> NDArray[np.float64]:
+        """Of every block, the mean cross entropy of its tokens."""
+        return np.frombuffer(base64.b64decode(self.nats), dtype="<f4").astype(np.float64)
+
+    def __str__(self) -> str:
+        return f"perplexity {self.perplexity:.2f}, {self.accuracy:.1%}"
+
+
+Measured = Predictions | EmbeddingSimilarity | NextTokens
+
+
+def measure(setup: Setup, model: nn.Module, role: Split) -> Measured:
     """The model on a whole split, in eval mode.
 
     Logits that are not finite count as wrong, whatever their argmax: a model that overflows has lost its clip.
     """
     split = setup.split(role)
+    if setup.task.head is Head.CAUSAL_LM:
+        return _next_tokens(setup, model, role)
     targets = split.all_targets()
     answers = answers_of(model, split, setup.task, batch_size=BATCH, device=setup.device)
     if setup.task.head is Head.EMBEDDING:
@@ -97,3 +140,23 @@ def measure(setup: Setup, model: nn.Module, role: Split) -> Predictions | Embedd
     finite_N = answers.isfinite().all(dim=1)
     right_N = (answers.argmax(dim=1) == targets) & finite_N
     return Predictions.of(right_N.numpy(), float(setup.loss(answers.double(), targets).mean()))
+
+
+def _next_tokens(setup: Setup, model: nn.Module, role: Split) -> NextTokens:
+    """Batch by batch, whose logits alone would fill the memory. A token whose logits are not finite counts as WORST nats."""
+    split = setup.split(role)
+    numbers: list[Tensor] = []
+    found: list[Tensor] = []
+
+    def see(these: Tensor, _inputs: object, answers: Tensor, targets: Tensor, _real: object) -> None:
+        asked_BT = targets != IGNORED
+        by_token_BT = F.cross_entropy(answers.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+        nats_BT = torch.nan_to_num(by_token_BT.double(), nan=WORST, posinf=WORST).clamp_max(WORST)
+        right_BT = (answers.argmax(-1) == targets) & answers.isfinite().all(-1)
+        sums = torch.stack([(each * asked_BT).sum(1) for each in (right_BT.double(), nats_BT)], 1)
+        numbers.append(these)
+        found.append((sums / asked_BT.sum(1, keepdim=True)).cpu())
+
+    run_over(model, split, setup.task, see, batch_size=BATCH, device=setup.device)
+    hits_N, nats_N = torch.cat(found)[torch.cat(numbers).argsort()].unbind(1)
+    return NextTokens.of(hits_N, nats_N)

@@ -4,10 +4,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from api_schemas.enums import Split
 from api_schemas.results.events import EngineEvent, StepDone
 from api_schemas.spec.job import EngineSpec
 from api_schemas.spec.recovery import Distill, Finetune
+from benchmarks.race.arms.sliced_llama import SlicedLlama
 from benchmarks.race.setup import Setup
 from worker.engine.checkpoint.load import LoadedModel, load_step
 from worker.engine.models.attention import attention_blocks, projections_by_name
@@ -23,11 +26,7 @@ DISTILL = Distill()
 
 def recover(setup: Setup, smaller: LoadedModel, seed: int, settings: Finetune) -> LoadedModel:
     """`smaller`, trained as a job with this seed trains its first step: what is raced gets adapters. Its own weights change."""
-    blocks = attention_blocks(smaller.model, smaller.model_spec, smaller.widths)
-    adapted = projections_by_name(blocks)
-    if setup.whole:
-        for pair in feed_forward_blocks(smaller.model, smaller.model_spec, smaller.widths):
-            adapted |= dict(zip(pair.names, pair.maps, strict=True))
+    adapted = _adapted(setup, smaller)
     model, _ = finetune(
         smaller.model,
         setup.split(Split.TRAIN),
@@ -43,6 +42,18 @@ def recover(setup: Setup, smaller: LoadedModel, seed: int, settings: Finetune) -
         teacher=Teacher(setup.dense.model) if settings.distill else None,
     )
     return replace(smaller, model=model)
+
+
+def _adapted(setup: Setup, smaller: LoadedModel) -> dict[str, nn.Linear]:
+    """By module path, the maps that adapters go on."""
+    if isinstance(smaller.model, SlicedLlama):
+        maps = {name: each for name, each in smaller.model.named_modules() if isinstance(each, nn.Linear)}
+        return {name: each for name, each in maps.items() if each is not smaller.model.lm_head}
+    adapted = projections_by_name(attention_blocks(smaller.model, smaller.model_spec, smaller.widths))
+    if setup.whole:
+        for pair in feed_forward_blocks(smaller.model, smaller.model_spec, smaller.widths):
+            adapted |= dict(zip(pair.names, pair.maps, strict=True))
+    return adapted
 
 
 def paper_job(target: float, seed: int) -> EngineSpec:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from api_schemas.enums import Head, Split
 from api_schemas.results.widths import AttentionWidths
 from api_schemas.spec.inputs import Columns, Splits
-from benchmarks.race.counting import flops
+from benchmarks.race.counting import flops, parameters_of_maps
 from checkpoints.describe import Checkpoint, describe_folder
 from checkpoints.sizes import accounting
+from checkpoints.sizes.shape import ModelShape
 from worker.engine.checkpoint.load import LoadedModel, load_original
 from worker.engine.data import FeatureSplit, PreparedData, prepare
 from worker.engine.data.loader import BatchLoader
@@ -24,6 +26,18 @@ from worker.engine.runtime.determinism import step_seed
 from worker.engine.tasks import Classification, Loss, Task
 
 Made = TypeVar("Made")
+
+
+class Unit(StrEnum):
+    """What a race's targets are shares of. But for attention alone, attention and feed-forward blocks are cut together."""
+
+    ATTENTION = "attention"
+    """Parameters of q, k, v and o in all layers."""
+    FLOPS = "flops"
+    """FLOPs of the whole model."""
+    BLOCKS = "blocks"
+    """Parameters of all maps in attention and feed-forward blocks; embeddings, norms and heads are apart."""
+
 
 KEPT_IN_MEMORY = 6
 """Results of scoring that stay at hand, the last used: arms are run family by family."""
@@ -46,9 +60,13 @@ class Setup:
     identity: dict[str, Any]
     """What of checkpoint and data decides a cell's outcome."""
     task: Task = field(default_factory=lambda: Classification(several=False))
-    whole: bool = False
-    """Shares are of the whole model's FLOPs, attention and feed-forward blocks cut together; else of attention's parameters."""
+    unit: Unit = Unit.ATTENTION
     _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Feed-forward blocks are cut as well."""
+        return self.unit is not Unit.ATTENTION
 
     def split(self, role: Split) -> FeatureSplit:
         return self.data.splits[role]
@@ -81,16 +99,37 @@ class Setup:
     def share_gone(self, widths: AttentionWidths) -> float:
         """Share of the dense model that is gone at these widths, in the unit of the race's targets."""
         shape = self.described.shape
+        match self.unit:
+            case Unit.ATTENTION:
+                return accounting.attention_sparsity(shape, widths)
+            case Unit.FLOPS:
+                return 1.0 - accounting.total_flops(shape, widths) / accounting.total_flops(shape, shape.dense)
+        return 1.0 - block_parameters(shape, widths) / block_parameters(shape, shape.dense)
+
+    def aim(self, target: float) -> dict[str, Any]:
+        """The part of a job's `pruning` that asks for this share of the race's unit."""
         if not self.whole:
-            return accounting.attention_sparsity(shape, widths)
-        return 1.0 - accounting.total_flops(shape, widths) / accounting.total_flops(shape, shape.dense)
+            return {"target": {"attention_sparsity": target}}
+        parts = ("attention", "feed_forward")
+        if self.unit is Unit.FLOPS:
+            return {"target": {"flops": target}, "parts": parts}
+        shape = self.described.shape
+        share = target * block_parameters(shape, shape.dense) / accounting.total_parameters(shape, shape.dense)
+        return {"target": {"parameters": share}, "parts": parts}
 
     def sparsity(self, loaded: LoadedModel) -> float:
-        """The same of a cut model; FLOPs are counted as it runs, whatever its widths are said to be."""
-        if not self.whole:
-            return self.share_gone(loaded.widths)
-        dense = self.once("dense FLOPs", lambda: flops(self.dense.model, self.described.shape.attention[0].queries))
-        return 1.0 - flops(loaded.model, self.described.shape.attention[0].queries) / dense
+        """The same of a cut model; FLOPs are counted as it runs and parameters of blocks as it has them, whatever its widths are
+        said to be.
+        """
+        match self.unit:
+            case Unit.ATTENTION:
+                return self.share_gone(loaded.widths)
+            case Unit.FLOPS:
+                dense = self.once(
+                    "dense FLOPs", lambda: flops(self.dense.model, self.described.shape.attention[0].queries)
+                )
+                return 1.0 - flops(loaded.model, self.described.shape.attention[0].queries) / dense
+        return 1.0 - parameters_of_maps(loaded.model) / parameters_of_maps(self.dense.model)
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` returns, remembered: scoring is done once for all shares of an arm family and seed."""
@@ -99,6 +138,11 @@ class Setup:
         while len(self._made) > KEPT_IN_MEMORY:
             self._made.pop(next(iter(self._made)))
         return found
+
+
+def block_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
+    """Weights and biases of every map in attention and feed-forward blocks."""
+    return accounting.attention_parameters(shape, widths) + accounting.feed_forward_parameters(shape, widths)
 
 
 def digest(folder: Path, *, content: bool) -> str:

@@ -14,7 +14,7 @@ Variants built: inputs of the dense model for all maps, as in the paper's databa
 there; without the random search over layers' weights in that sum, and without retraining. `obs, by loss` takes, of a few
 weights of attention against feed-forward blocks and of the relative error and its square, the one whose stitched model has the
 least loss on the calibration samples: a short form of that search. SlimGPT (arXiv 2412.18110) has the same rule with a share
-for each layer.
+for each layer: see slimgpt.py.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from api_schemas.results.widths import AttentionWidths, LayerWidths
 from benchmarks.race.arms.arm import Arm
-from benchmarks.race.arms.moments import BATCH, Rewriter, attentions, bias_of, feed_forwards, input_moments, weight_of
+from benchmarks.race.arms.moments import (
+    BATCH,
+    Rewriter,
+    Structures,
+    attentions,
+    feed_forwards,
+    input_moments,
+    rows_of,
+    weight_of,
+)  # fmt: skip
 from benchmarks.race.setup import Setup, Unreachable
 from checkpoints.sizes import accounting
 from worker.engine.checkpoint.load import LoadedModel
@@ -165,33 +173,23 @@ def levels_for(setup: Setup, found: Maps, target: float, power: float, weight: f
 
 def stitched(setup: Setup, seed: int, found: Maps, heads: Sequence[int], neurons: Sequence[int]) -> LoadedModel:
     """The dense model with these levels of every map."""
-    moments, new, layers = input_moments(setup, seed), Rewriter(setup.dense), []
-    for block, each, count in zip(attentions(setup.dense), found.attention, heads, strict=True):
-        stay = sorted(each.gone[len(each.gone) - count :]) if count else []
-        rows = {
-            side: [row for h in stay for row in range(block.rows(side, h).start, block.rows(side, h).stop)]
-            for side in "qv"
-        }
-        for side in "qkv":
-            own = rows["q" if side in "qk" else "v"]
-            linear = block.projections[side]
-            new.put(block.names[side], weight_of(linear)[own], None if linear.bias is None else bias_of(linear)[own])
-        kept = torch.tensor(rows["v"], dtype=torch.long)
-        new.put(
-            block.names["o"], refitted(weight_of(block.projections["o"]), moments[block.names["o"]][:-1, :-1], kept)
-        )
-        widths = block.widths
-        layers.append(LayerWidths(
-            qk=tuple(widths.qk[h] for h in stay), vo=tuple(widths.vo[h] for h in stay), numbers=tuple(stay)
-        ))  # fmt: skip
-    for pair, each, count in zip(feed_forwards(setup.dense), found.feed_forward, neurons, strict=True):
-        kept = torch.tensor(sorted(each.gone[len(each.gone) - count :]))
-        new.put(
-            pair.names[0], weight_of(pair.first)[kept], None if pair.first.bias is None else bias_of(pair.first)[kept]
-        )
-        new.put(pair.names[1], refitted(weight_of(pair.second), moments[pair.names[1]][:-1, :-1], kept))
-    dense = setup.dense.widths
-    return new.built(AttentionWidths(head_dim=dense.head_dim, layers=tuple(layers), feed_forward=tuple(neurons)))
+    moments, new = input_moments(setup, seed), Rewriter(setup.dense)
+    kept = Structures(
+        tuple(last(each, count) for each, count in zip(found.attention, heads, strict=True)),
+        tuple(last(each, count) for each, count in zip(found.feed_forward, neurons, strict=True)),
+    )
+    for block, stay in zip(attentions(setup.dense), kept.heads, strict=True):
+        moment = moments[block.names["o"]][:-1, :-1]
+        new.put_heads(block, stay, refitted(weight_of(block.projections["o"]), moment, rows_of(block, "o", stay)))
+    for pair, stay in zip(feed_forwards(setup.dense), kept.neurons, strict=True):
+        moment = moments[pair.names[1]][:-1, :-1]
+        new.put_neurons(pair, stay, refitted(weight_of(pair.second), moment, torch.tensor(stay)))
+    return new.built(kept.widths(setup.dense.widths))
+
+
+def last(found: Order, count: int) -> tuple[int, ...]:
+    """The `count` groups that would go last, in rising order."""
+    return tuple(sorted(found.gone[len(found.gone) - count :])) if count else ()
 
 
 @torch.no_grad()

@@ -41,22 +41,26 @@ EQUAL = "best, equal shares of both parts"
 WHOLE: dict[str, dict[str, Any]] = {"best": {}, "best, ranked neurons": {"neuron_selection": "ranked"}, EQUAL: {}}
 """The same where feed-forward blocks are cut as well. EQUAL: attention and neurons give up the same share."""
 BOTH = ("attention", "feed_forward")
+DECODERS: dict[str, dict[str, Any]] = {
+    "best": {},
+    "best, Fisher energy": ABLATIONS["best, Fisher energy"],
+}
+"""The same where attention and feed-forward blocks of a decoder are cut by their parameters."""
 
 
-def _spec(changes: Mapping[str, Any], samples: int, seed: int, target: float, *, whole: bool = False) -> EngineSpec:
-    """One cut by these settings, on the samples that every arm gets, or as many as the settings say."""
-    aim = {"target": {"flops": target}, "parts": BOTH} if whole else {"target": {"attention_sparsity": target}}
+def _spec(changes: Mapping[str, Any], samples: int, seed: int, aim: Mapping[str, Any]) -> EngineSpec:
+    """One cut by these settings to what is aimed at, on the samples that every arm gets, or as many as the settings say."""
     pruning = {"preset": "best", **changes, **aim, "schedule": {"steps": 1}}
     pruning["calibration"] = {"split": "train", "samples": samples, **changes.get("calibration", {})}
     return EngineSpec.model_validate({"pruning": pruning, "finetune": None, "seed": seed})
 
 
 def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> LoadedModel:
-    spec = _spec(changes, setup.calibration_samples, seed, target, whole=setup.whole)
+    spec = _spec(changes, setup.calibration_samples, seed, setup.aim(target))
     spec = settled(spec, setup.described.shape, setup.dense.widths, setup.described.architecture.head)
     pruning = spec.pruning
-    limit = max_share(setup.described.shape, setup.dense.widths, pruning)
-    if target > limit + 0.01:
+    limit, share = max_share(setup.described.shape, setup.dense.widths, pruning), pruning.target.share
+    if share > limit + 0.01:
         raise Unreachable(f"{pruning.granularity.value} removes at most {limit:.1%}")
     cutting = Cutting(spec, setup.described, setup.data, setup.task, setup.device, Reporter(lambda _event: None, 1, {}))
     # What is observed and how it is scored does not depend on the target, nor on how ranks are given out.
@@ -70,7 +74,7 @@ def _cut(changes: Mapping[str, Any], setup: Setup, seed: int, target: float) -> 
         seed,
     )
     scored = setup.once(("ours", *scoring), lambda: cutting.score(setup.dense, 1))
-    return cutting.prune(scored, target)[0]
+    return cutting.prune(scored, share)[0]
 
 
 def _cut_equally(setup: Setup, seed: int, target: float) -> LoadedModel:
@@ -79,7 +83,7 @@ def _cut_equally(setup: Setup, seed: int, target: float) -> LoadedModel:
     share = target * accounting.total_flops(shape, dense) / inside
     if share > 1:
         raise Unreachable("attention and feed-forward blocks are less than that")
-    spec = _spec({}, setup.calibration_samples, seed, target, whole=True).model_dump(mode="json")
+    spec = _spec({}, setup.calibration_samples, seed, setup.aim(target)).model_dump(mode="json")
     spec["pruning"] |= {"target": {"attention_sparsity": share, "ffn_sparsity": share}, "parts": None}
     asked = settled(EngineSpec.model_validate(spec), shape, dense, setup.described.architecture.head)
     cutting = Cutting(
@@ -91,12 +95,14 @@ def _cut_equally(setup: Setup, seed: int, target: float) -> LoadedModel:
 
 def arm(name: str, family: str, changes: Mapping[str, Any], *, whole: bool = False) -> Arm:
     """One cut by the `best` settings with these changes; `whole`: for a setup that is."""
+    # Of both, what the target is a share of is left out of what the arm is known by.
+    aim = {"target": {"flops": 0.5}, "parts": BOTH} if whole else {"target": {"attention_sparsity": 0.5}}
     return Arm(
         name=name,
         family=family,
         cut=partial(_cut, changes),
         version=VERSION,
-        settings=_spec(changes, 1, 0, 0.5, whole=whole).pruning.model_dump(mode="json", exclude={"preset", "target"}),
+        settings=_spec(changes, 1, 0, aim).pruning.model_dump(mode="json", exclude={"preset", "target"}),
     )
 
 
@@ -105,3 +111,8 @@ def arms(*, whole: bool = False) -> tuple[Arm, ...]:
     changed = WHOLE if whole else ABLATIONS
     made = (arm(f"ours/{name}", "ours", changes, whole=whole) for name, changes in changed.items())
     return tuple(replace(each, cut=_cut_equally) if each.name == f"ours/{EQUAL}" else each for each in made)
+
+
+def decoder_arms() -> tuple[Arm, ...]:
+    """`best` first, and what is asked of it in the race of decoders."""
+    return tuple(arm(f"ours/{name}", "ours", changes, whole=True) for name, changes in DECODERS.items())

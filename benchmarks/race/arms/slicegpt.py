@@ -10,7 +10,7 @@ narrower, attention and feed-forward blocks keep their widths. Not the authors' 
 
 Variants: moments of the dense model rather than of the layers already sliced; D′ alike everywhere. It does not apply to
 post-norm models (BERT, MiniLM) without change: there the sum itself is normalised and scaled, and a rotation does not pass
-through a scale.
+through a scale. Of a Llama: sliced_llama.py.
 """
 
 from dataclasses import replace
@@ -78,7 +78,8 @@ def slices(setup: Setup, seed: int) -> Slices:
     return setup.once(("slicegpt", seed), gather)
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A map with these, in float32."""
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     made.weight = nn.Parameter(weight.float())
     if bias is not None:
@@ -98,12 +99,12 @@ class _SlicedBlock(nn.Module):
         self.reads = nn.ModuleList()
         for linear in reads:
             weight = linear.weight.double()
-            self.reads.append(_linear(weight * scale @ before, linear.bias.double() + weight @ shift))
+            self.reads.append(linear_of(weight * scale @ before, linear.bias.double() + weight @ shift))
         weight, bias = writes.weight.double(), writes.bias.double()
         # The mean over channels is left out of what is written.
         weight, bias = weight - weight.mean(0), bias - bias.mean()
-        self.writes = _linear(after.mT @ weight, after.mT @ bias)
-        self.residual = _linear(after.mT @ before, None)
+        self.writes = linear_of(after.mT @ weight, after.mT @ bias)
+        self.residual = linear_of(after.mT @ before, None)
 
     def normed(self, x_BTd: Tensor) -> Tensor:
         return x_BTd * (x_BTd.square().sum(-1, keepdim=True) / self.width + self.eps).rsqrt()
@@ -162,7 +163,7 @@ class SlicedAST(nn.Module):
             self.blocks.append(SlicedFeedForward(layer.layernorm_after, two, three, layer.mlp))
         norm = encoder.layernorm
         self.last_eps, self.last_width = norm.eps, len(bases[-1])
-        self.last = _linear(norm.weight.double()[:, None] * bases[-1], norm.bias.double())
+        self.last = linear_of(norm.weight.double()[:, None] * bases[-1], norm.bias.double())
         self.classifier = dense.get_submodule("classifier")
 
     def set_attn_implementation(self, _name: str) -> None:

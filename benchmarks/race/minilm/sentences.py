@@ -56,7 +56,7 @@ def documents() -> dict[str, list[str]]:
     for path in sorted(library.rglob("*.py")):
         parts = path.relative_to(library).with_suffix("").parts
         if SKIPPED.isdisjoint(parts):
-            texts.setdefault(parts[0], []).extend(_docstrings(path))
+            texts.setdefault(parts[0], []).extend(docstrings(path))
     for topic, text in sorted(topics.items()):
         texts.setdefault(f"topic {topic}", []).append(text)
     seen: set[str] = set()
@@ -69,7 +69,7 @@ def documents() -> dict[str, list[str]]:
     return found
 
 
-def _docstrings(path: Path) -> Iterator[str]:
+def docstrings(path: Path) -> Iterator[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # templates and the like

@@ -93,9 +93,6 @@ def write(page: Path, entries: Sequence[Entry], layers: Sequence[LayerSpectrum],
     """The page, what was added to it by hand kept, and the same numbers as JSON beside it."""
     kept = page.read_text().partition(BY_HAND)[2] if page.is_file() else "\n"
     page.write_text(f"{markdown(entries, layers, header)}\n{BY_HAND}{kept}")
-    rows = [
-        {key: value for key, value in asdict(entry).items() if key != "right" and value not in (None, "", ())}
-        for entry in entries
-    ]
+    rows = [entry.row() for entry in entries]
     content = {**asdict(header), "entries": rows, "spectrum": [asdict(layer) for layer in layers]}
     page.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")

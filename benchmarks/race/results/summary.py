@@ -2,15 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.race.cells import Cell, Stage, Status
-from benchmarks.race.evaluation import EmbeddingSimilarity
+from benchmarks.race.evaluation import EmbeddingSimilarity, NextTokens
 from benchmarks.race.results.bootstrap import Difference, paired
 from benchmarks.race.runner import BEST, DENSE
+
+ARRAYS = frozenset({"right", "nats"})
+"""Of an entry, what is left out of JSON."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Entry:
     """By test clip, the share of draws that got it right; by sentence, the mean cosine."""
     correlation: float | None = None
     """Of pairwise similarities with the dense model's, where answers are embeddings; over draws the mean."""
+    perplexity: float | None = None
+    """Of a decoder: of the mean over draws of its cross entropy."""
+    validation_perplexity: float | None = None
+    nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """By test block of a decoder, its mean cross entropy over draws."""
+    nats_minus_best: Difference | None = None
+    """How many hundredths of a nat a token the arm is above `best`."""
     versus_dense: Difference | None = None
     best_minus: Difference | None = None
 
@@ -40,6 +51,10 @@ class Entry:
     def matched(self) -> bool:
         """Within one point of the target."""
         return self.achieved is not None and abs(self.achieved - self.target) <= 0.01
+
+    def row(self) -> dict[str, Any]:
+        """For JSON: what is known, without what is of single samples."""
+        return {key: value for key, value in asdict(self).items() if key not in ARRAYS and value not in (None, "", ())}
 
 
 def _entry(cells: list[Cell]) -> Entry:
@@ -49,6 +64,9 @@ def _entry(cells: list[Cell]) -> Entry:
     if not done:
         return Entry(first.stage, first.arm, first.family, first.target, first.status, first.detail, 0)
     right = [cell.test.by_sample() for cell in done if cell.test]
+    decoded = [cell.test for cell in done if isinstance(cell.test, NextTokens)]
+    nats = np.mean([each.nats_by_sample() for each in decoded], axis=0) if decoded else np.zeros(0)
+    decoder = bool(decoded) and bool(validation)
     correlations = [cell.test.correlation for cell in done if isinstance(cell.test, EmbeddingSimilarity)]
     return Entry(
         first.stage, first.arm, first.family, first.target, Status.DONE,
@@ -61,6 +79,9 @@ def _entry(cells: list[Cell]) -> Entry:
         test_by_draw=tuple(float(r.mean()) for r in right),
         right=np.mean(right, axis=0),
         correlation=float(np.mean(correlations)) if correlations else None,
+        perplexity=float(np.exp(nats.mean())) if decoded else None,
+        validation_perplexity=float(np.exp(-np.mean(validation))) if decoder else None,
+        nats=nats,
     )  # fmt: skip
 
 
@@ -81,9 +102,17 @@ def _rival_stage(stage: Stage) -> Stage:
 
 
 def _with_intervals(entry: Entry, dense: Entry | None, best: Entry | None) -> Entry:
-    def against(first: Entry | None, second: Entry | None) -> Difference | None:
-        if first is None or second is None or first is second or not len(first.right):
+    def against(
+        first: Entry | None, second: Entry | None, what: Literal["right", "nats"] = "right"
+    ) -> Difference | None:
+        if first is None or second is None or first is second:
             return None
-        return paired(first.right, second.right) if len(first.right) == len(second.right) else None
+        one, other = getattr(first, what), getattr(second, what)
+        return paired(one, other) if len(one) and len(one) == len(other) else None
 
-    return replace(entry, versus_dense=against(entry, dense), best_minus=against(best, entry))
+    return replace(
+        entry,
+        versus_dense=against(entry, dense),
+        best_minus=against(best, entry),
+        nats_minus_best=against(entry, best, "nats"),
+    )

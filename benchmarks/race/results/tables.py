@@ -110,8 +110,5 @@ def spectrum_lines(layers: Sequence[LayerSpectrum]) -> list[str]:
 
 def as_json(entries: Sequence[Entry], spectrum: Sequence[LayerSpectrum], header: dict[str, object]) -> str:
     """Everything the tables show, and the accuracies by draw; the clips themselves stay in the cells."""
-    rows = []
-    for entry in entries:
-        row = {key: value for key, value in asdict(entry).items() if key != "right" and value not in (None, "", ())}
-        rows.append(row)
+    rows = [entry.row() for entry in entries]
     return json.dumps({**header, "entries": rows, "spectrum": [asdict(layer) for layer in spectrum]}, indent=1) + "\n"

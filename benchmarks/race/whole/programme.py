@@ -12,7 +12,7 @@ from benchmarks.race.cells import Cell, Stage, Store
 from benchmarks.race.minilm import benchmark, sentences
 from benchmarks.race.results.summary import summarise
 from benchmarks.race.runner import BEST, Runner, select
-from benchmarks.race.setup import Setup
+from benchmarks.race.setup import Setup, Unit
 from benchmarks.race.whole import tables
 
 OURS = "ours"
@@ -48,7 +48,7 @@ def load_encoder() -> Setup:
 
 def as_whole(setup: Setup) -> Setup:
     """The setup with shares that are of the whole model's FLOPs; its cells are others than those of attention's race."""
-    setup.whole = True
+    setup.unit = Unit.FLOPS
     setup.identity = {**setup.identity, "unit": "flops"}
     return setup
 

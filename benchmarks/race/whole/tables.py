@@ -176,10 +176,7 @@ def write(folder: Path, part: Part, entries: Sequence[Entry]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     page, kept = folder / f"{PAGE}.md", folder / f"{PAGE}.json"
     whole: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    rows = [
-        {key: value for key, value in asdict(entry).items() if key != "right" and value not in (None, "", ())}
-        for entry in entries
-    ]
+    rows = [entry.row() for entry in entries]
     whole[part.name] = {**asdict(part), "entries": rows, "page": _part(part, entries)}
     kept.write_text(json.dumps(whole, indent=1) + "\n")
     by_hand = page.read_text().partition(BY_HAND)[2] if page.is_file() else "\n"
