@@ -41,7 +41,7 @@ from worker.engine.pruning.targets import check_latency, little_left
 from worker.engine.records import read_step, versions
 from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
-from worker.engine.runtime.memory import capped_batch_size, peak_memory
+from worker.engine.runtime.memory import capped_batch_size, peak_memory, return_freed_memory
 from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
 from worker.engine.tasks.dense_layers import load_dense
@@ -194,6 +194,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
 
     Raises SecateurError for everything that is wrong with the inputs.
     """
+    return_freed_memory()
     prepare_torch(deterministic=spec.deterministic, threads=inputs.threads)
     check_installed(spec.exports)
     device = choose_device(inputs.device, group)

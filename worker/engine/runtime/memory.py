@@ -3,10 +3,12 @@
 Without torch, so that `shortage` can be asked before torch is imported; torch's exceptions are known by their names and texts.
 """
 
+import ctypes
 import errno
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _STATUS = Path("/proc/self/status")
 LOOK_SECONDS = 0.1
+RETURNED = 4 << 20
+"""Bytes of a block of memory from which on the system has it back as soon as it is free."""
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the text of a RuntimeError: of torch's CPU allocator, of the CUDA runtime, of cuBLAS."""
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -41,6 +46,18 @@ def held_bytes(status: Path) -> int | None:
         return 1024 * sum(int(kinds[kind].split()[0]) for kind in ("RssAnon", "RssShmem"))
     except (OSError, KeyError, ValueError):
         return None
+
+
+def return_freed_memory() -> None:
+    """Have every large block go back to the system when it is freed.
+
+    glibc raises its bound for such blocks, up to 32 MiB, whenever one of them is freed; from then on those below it are cut out of
+    a heap that can only shrink at its end. A job makes and frees tensors of the sizes of a model's maps all the time, and what is
+    small and stays lands among them: a job on a wav2vec 2.0 of eight layers held half as much again (docs/results/memory.md).
+    """
+    # No other C library has it.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, RETURNED)
 
 
 class MemoryWatch:
