@@ -51,9 +51,9 @@ def held_bytes(status: Path) -> int | None:
 def return_freed_memory() -> None:
     """Have every large block go back to the system when it is freed.
 
-    glibc raises its bound for such blocks, up to 32 MiB, whenever one of them is freed; from then on those below it are cut out of
-    a heap that can only shrink at its end. A job makes and frees tensors of the sizes of a model's maps all the time, and what is
-    small and stays lands among them: a job on a wav2vec 2.0 of eight layers held half as much again (docs/results/memory.md).
+    glibc raises its bound for such blocks, up to 32 MiB, whenever one of them is freed; from then on those below it are cut out
+    of a heap that can only shrink at its end. A job makes and frees tensors of the sizes of a model's maps all the time, and what
+    is small and stays lands among them, so a job of many layers held several times what it needed (docs/results/memory.md).
     """
     # No other C library has it.
     with suppress(AttributeError):
