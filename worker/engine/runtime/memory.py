@@ -7,7 +7,7 @@ import ctypes
 import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,8 @@ _STATUS = Path("/proc/self/status")
 LOOK_SECONDS = 0.1
 RETURNED = 4 << 20
 """Bytes of a block of memory from which on the system has it back as soon as it is free."""
+SLACK, TRIM_SECONDS = 1 << 28, 1.0
+"""By how much the memory held may grow before the system is given what is free in between, and how often at most."""
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the text of a RuntimeError: of torch's CPU allocator, of the CUDA runtime, of cuBLAS."""
@@ -49,33 +51,48 @@ def held_bytes(status: Path) -> int | None:
 
 
 def return_freed_memory() -> None:
-    """Have every large block go back to the system when it is freed.
+    """Have every large block go back to the system when it is freed; for smaller ones there is `trim`.
 
     glibc raises its bound for such blocks, up to 32 MiB, whenever one of them is freed; from then on those below it are cut out
-    of a heap that can only shrink at its end. A job makes and frees tensors of the sizes of a model's maps all the time, and what
-    is small and stays lands among them, so a job of many layers held several times what it needed (docs/results/memory.md).
+    of a heap that by itself only shrinks at its end. A job makes and frees tensors of the sizes of a model's maps all the time,
+    and what is small and stays lands among them: a job of many layers held several times what it needed (docs/results/memory.md).
     """
     # No other C library has it.
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, RETURNED)
 
 
-class MemoryWatch:
-    """The most that this process has held: the kernel keeps no such number of its own, so a thread looks again and again."""
+def trim() -> None:
+    """Give the system all whole pages that are free anywhere in the heap."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
-    def __init__(self, status: Path = _STATUS) -> None:
-        self._status, self._peak = status, held_bytes(status)
+
+class MemoryWatch:
+    """The most that this process has held: the kernel keeps no such number of its own, so a thread looks again and again. Where
+    it sees that much more is held than before, it trims the heap."""
+
+    def __init__(self, status: Path = _STATUS, trim: Callable[[], None] = trim) -> None:
+        self._status, self._peak, self._trim = status, held_bytes(status), trim
         threading.Thread(target=self._look, daemon=True, name="memory-watch").start()
 
     def peak(self) -> int | None:
         """So far, in bytes."""
+        self._held()
+        return self._peak
+
+    def _held(self) -> int | None:
         now = held_bytes(self._status)
         if now is not None:
             self._peak = max(self._peak or 0, now)
-        return self._peak
+        return now
 
     def _look(self) -> None:
-        while self.peak() is not None:
+        level, again = 0, 0.0
+        while (now := self._held()) is not None:
+            if now > level + SLACK and time.monotonic() >= again:
+                self._trim()
+                level, again = self._held() or 0, time.monotonic() + TRIM_SECONDS
             time.sleep(LOOK_SECONDS)
 
 
