@@ -279,7 +279,8 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
         further = ""
         if kind in (TargetKind.PARAMETERS, TargetKind.FLOPS) and Part.FEED_FORWARD not in pruning.cuts:
             further = ' "parts": ["attention", "feed_forward"] allows more.'
-        if any(block.qk_whole for block in shape.attention) and pruning.granularity is not Granularity.ENTIRE_HEAD:
+        whole_qk = any(block.qk_whole for block in shape.attention) and Part.ATTENTION in pruning.cuts
+        if whole_qk and pruning.granularity is not Granularity.ENTIRE_HEAD:
             further = f" QK channels, which are normed by head, are removed only with their head.{further}"
         if everything and kind is TargetKind.ATTENTION_SPARSITY:
             further = " Output biases stay even when all heads are removed."

@@ -76,7 +76,7 @@ def test_a_stock_layout_needs_a_class_that_reads_what_is_left(family: Family, ta
     if (family.head_dim_key or target == BLOCKS) and (family.neurons_key or "ffn_sparsity" not in target):
         check_layout(family, pruning("paper", target=target, layout="stock"))
         return
-    able = "ast, vit, deit" if family.head_dim_key is None and target != BLOCKS else "ast, vit, deit, wav2vec2"
+    able = "ast, vit, deit" if family.head_dim_key is None and target != BLOCKS else "ast, vit, deit, dinov3, wav2vec2"
     with pytest.raises(SecateurError, match=f"the stock layout is available for {able}") as caught:
         check_layout(family, pruning("paper", target=target, layout="stock"))
     assert caught.value.code is ErrorCode.INVALID_REQUEST

@@ -151,6 +151,22 @@ class Turns(NamedTuple):
         return Turns(cos, sin, tuple(count for count in self.counts for _ in range(queries)))
 
 
+def turns_of(
+    angles: tuple[torch.Tensor, torch.Tensor], pairs: list[list[int]], columns: torch.Tensor, widths: list[int]
+) -> Turns:
+    """What heads turn by that have these `pairs` of the original's: the `columns` of cosines and sines, head after head."""
+    whole = angles[0].shape[-1] // 2
+    even = len(set(widths)) == 1
+    if even and all(own == list(range(whole)) for own in pairs):
+        cos, sin = (each[..., None, :whole] for each in angles)
+        return Turns(cos, sin)
+    cos, sin = (each.index_select(-1, columns) for each in angles)
+    counts = tuple(map(len, pairs))
+    if even and len(set(counts)) == 1:
+        return Turns(*(each.unflatten(-1, (len(counts), counts[0])) for each in (cos, sin)))
+    return Turns(cos, sin, counts)
+
+
 def behind(angles: tuple[torch.Tensor, torch.Tensor], states_BTD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines, (…, T, R), where a stock class has them of the last tokens alone: those before turn by nothing."""
     cos, sin = angles
@@ -178,6 +194,15 @@ def _turned(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     if 2 * pairs < states.shape[-1]:
         parts.append(states[..., 2 * pairs :])
     return torch.cat(parts, dim=-1).to(states.dtype)
+
+
+def dropout_of(module: Any) -> float:
+    """The rate of dropout on attention weights, now. Stock modules keep it under three names, as a number or a module."""
+    if not module.training:
+        return 0.0
+    names = ("attention_dropout", "attn_dropout", "dropout")
+    rate: Any = next(getattr(module, name) for name in names if getattr(module, name, None) is not None)
+    return float(getattr(rate, "p", rate))
 
 
 def eager_attention(

@@ -22,6 +22,7 @@ from .pruned_heads import (
     Turns,
     behind,
     cached_width,
+    dropout_of,
     eager_attention,
     head_groups,
     in_order,
@@ -31,6 +32,7 @@ from .pruned_heads import (
     rotate,
     split_heads,
     take_heads,
+    turns_of,
 )
 from .pruned_maps import part, placed, resize
 
@@ -99,14 +101,6 @@ class PrunedAttention(nn.Module):
         after: Any = getattr(self, "resid_dropout", None) if side == "o" else None
         return projected if after is None else after(projected)
 
-    def dropout_now(self) -> float:
-        """The rate of dropout on attention weights. Stock modules keep it under three names, as a number or a module."""
-        if not self.training:
-            return 0.0
-        names = ("attention_dropout", "attn_dropout", "dropout")
-        rate: Any = next(getattr(self, name) for name in names if getattr(self, name, None) is not None)
-        return float(getattr(rate, "p", rate))
-
     def softmax_scale(self) -> float:
         """Of the original model: cutting channels must not change the temperature of the softmax."""
         scale: Any = getattr(self, "scaling", getattr(self, "scale", None))
@@ -141,7 +135,7 @@ class PrunedAttention(nn.Module):
         if not calls:
             return self.without_heads(states_BTD, source_BSD.shape[1], weigh=eager)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
-        dropout, scaling = self.dropout_now(), self.softmax_scale()
+        dropout, scaling = dropout_of(self), self.softmax_scale()
         query_BTC = self.project("q", states_BTD)
         key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
         if turns is not None:
@@ -204,7 +198,7 @@ class PrunedAttention(nn.Module):
             key_BHSK,
             value_BHSK,
             attention_mask,
-            dropout=self.dropout_now(),
+            dropout=dropout_of(self),
             scaling=self.softmax_scale(),
             **kwargs,
         )
@@ -228,7 +222,7 @@ class PrunedAttention(nn.Module):
                 split_heads(value_BTC, self.vo_widths, heads, vo),
             )
             own_BHTT = bias_BHTT if len(heads) == len(self.heads) else take_heads(bias_BHTT, heads, 1)
-            scale, dropout = self.softmax_scale(), self.dropout_now()
+            scale, dropout = self.softmax_scale(), dropout_of(self)
             if weigh:
                 context_BTHK, weights_BHTT = eager_attention(self, *parts, own_BHTT, scaling=scale, dropout=dropout)
                 weights.append(weights_BHTT)
@@ -322,26 +316,17 @@ class PrunedRotaryAttention(PrunedAttention):
         return output if dropout is None else dropout(output), weights
 
     def settings(self) -> dict[str, Any]:
-        """What else the stock class tells the attention function: how many tokens it looks back, which some classes make an
-        attribute of and others read where they need it, for kernels that compute nothing beyond it where others go by the mask;
-        and the cap of the scores, where there is one."""
+        """What else the stock class tells the attention function: the cap of the scores, if any, and how many tokens it looks
+        back, for kernels that compute nothing beyond it where others go by the mask. Some classes read that in the config."""
         window = getattr(self, "sliding_window", getattr(self.config, "sliding_window", None))
         cap: Any = getattr(self, "attn_logit_softcapping", None)
         return {"sliding_window": window, **({} if cap is None else {"softcap": cap})}
 
     def turns(self, cos_BTR: torch.Tensor, sin_BTR: torch.Tensor) -> Turns:
         """What the heads turn by, of what the stock class computes for whole heads: (B, T, R), every angle twice."""
-        whole = cos_BTR.shape[-1] // 2
-        alike = all(own == self.pairs[0] for own in self.pairs)
-        if alike and len(set(self.qk_widths)) == 1 and self.pairs[0] == list(range(whole)):
-            return Turns(cos_BTR[..., None, :whole], sin_BTR[..., None, :whole])
         if self.columns.device != cos_BTR.device:
             self.columns = self.columns_on(cos_BTR.device)  # the module came there without its `to`
-        cos, sin = (each.index_select(-1, self.columns) for each in (cos_BTR, sin_BTR))
-        counts = tuple(map(len, self.pairs))
-        if len(set(counts)) == 1 == len(set(self.qk_widths)):
-            return Turns(*(each.unflatten(-1, (len(counts), counts[0])) for each in (cos, sin)))
-        return Turns(cos, sin, counts)
+        return turns_of((cos_BTR, sin_BTR), self.pairs, self.columns, self.qk_widths)
 
 
 class PrunedRotaryCachedAttention(PrunedRotaryAttention):

@@ -93,19 +93,23 @@ class LayerObserver:
         self._last[1].rows += rows
         return self._last[1]
 
+    def _dotted(self, side: str) -> bool:
+        """Whether dot products are taken of what this projection puts out, and not of what a norm behind it does."""
+        return side != "v" and side not in self.block.norms
+
     def _row(self, side: str) -> Callable[..., None]:
         """The forward hook of q, k or v."""
         statistics = self.statistics
-        met = side != "v" and side not in self.block.norms  # as it is by the other of q and k
+        dotted = self._dotted(side)
 
         def seen(linear: nn.Linear, args: tuple[Any, ...], y_BTO: Tensor) -> None:
             if side != "v":
                 self.seen[side] += y_BTO.shape[0] * y_BTO.shape[1]
-            if met:
+            if dotted:
                 self._add_moments(side, y_BTO)
             by_weight = bool({Statistic.FISHER, Statistic.SALIENCY} & statistics)
             gated = Statistic.GATES in statistics and side != "k"
-            if by_weight or gated or (Statistic.GRADIENTS in statistics and met):
+            if by_weight or gated or (Statistic.GRADIENTS in statistics and dotted):
                 factor = self._factor(args[0], linear.out_features) if by_weight else None
                 kept_BTO = y_BTO.detach() if gated else None
                 y_BTO.register_hook(
@@ -154,7 +158,7 @@ class LayerObserver:
         if y_BTO is not None:
             gates_BO = (dy_BTO * self._by_sample(_full(y_BTO))).sum(1)
             self.gates[pair].add(self.block.over_queries(side, gates_BO))
-        if Statistic.GRADIENTS in self.statistics and side != "v" and side not in self.block.norms:
+        if Statistic.GRADIENTS in self.statistics and self._dotted(side):
             self.gradients[side].add(dy_BTO.flatten(0, 1))
 
     def _output(self, linear: nn.Linear, args: tuple[Any, ...], y_BTD: Tensor) -> None:

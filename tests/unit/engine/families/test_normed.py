@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
-from api_schemas.enums import Criterion, TargetKind
+from api_schemas.enums import Basis, Criterion
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.results.widths import mask_of
 from api_schemas.spec.pruning import Pruning
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
@@ -20,17 +22,22 @@ from checkpoints.config.pruned_layout import SaidWidths
 from checkpoints.describe import describe_folder
 from checkpoints.families import UnusableConfigError
 from checkpoints.planning.estimates import estimate_widths
-from checkpoints.planning.feasibility import check_feasible, max_share, smallest_cut
+from checkpoints.planning.feasibility import check_feasible, max_share, reach, smallest_cut
 from checkpoints.sizes import accounting
+from worker.engine.checkpoint.load import load_original
+from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.latency.table_measurement import _Bench
 from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import all_neurons
 from worker.engine.models.model_spec import width_entries
-from worker.engine.pruning.selection import Ranking, widths_of
+from worker.engine.pruning.selection import Ranking, Selection, keep_all, widths_of
 from worker.engine.pruning.targets import little_left
 from worker.engine.scoring import LayerScores, Statistic, observe, score
 from worker.engine.tasks.base import logits_of
 
-TINY = next(tiny for tiny in MODELS if tiny.id == "Qwen3ForCausalLM all biases")
+TINY, GEMMA = (
+    next(tiny for tiny in MODELS if tiny.id == name) for name in ("Qwen3ForCausalLM all biases", "Gemma3ForCausalLM")
+)
 HEADS, QUERIES, WIDTH = 2, 4, 8
 CHANNELWISE = ("same_channel", "per_head", "ragged", "head_and_channel", "head_and_width")
 
@@ -74,27 +81,31 @@ def test_energies_and_what_the_loss_hears_are_of_what_was_normed(whole: Any) -> 
         np.testing.assert_allclose(torch.stack(scores.qk).numpy(), expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("basis", Basis)
 @pytest.mark.parametrize("granularity", CHANNELWISE)
-def test_channels_of_values_go_and_those_of_queries_stay(whole: Any, granularity: str) -> None:
-    shape, widths = reference.shape_of(TINY.model_spec, TINY.stock()), whole.widths
-    pruning = pruning_of(granularity)
+@pytest.mark.parametrize(("tiny", "align"), [(TINY, 1), (GEMMA, 4)], ids=["Qwen3", "Gemma 3, aligned"])
+def test_channels_of_values_go_and_those_of_queries_stay(tiny: Any, align: int, granularity: str, basis: str) -> None:
+    shape = reference.shape_of(tiny.model_spec, tiny.stock())
+    widths, width = shape.dense, shape.attention[0].head_dim
+    pruning = pruning_of(granularity, align=align, basis=basis)
     check_feasible(shape, widths, pruning)
     draw = torch.Generator().manual_seed(1)
     # QK channels score next to nothing: whoever could would remove them first.
     scores = [
         LayerScores(
-            *(tuple(times * torch.rand(WIDTH, generator=draw).double() for _ in range(HEADS)) for times in (1e-9, 1))
+            *(tuple(times * torch.rand(width, generator=draw).double() for _ in range(HEADS)) for times in (1e-9, 1))
         )
         for _ in widths.layers
     ]
     left = widths_of(Ranking(scores, widths, shape, pruning).heads(0.3), widths)
-    assert all(qk == WIDTH for layer in left.layers for qk in layer.qk)
+    assert all(qk == width for layer in left.layers for qk in layer.qk)
     assert all(layer.qk_whole for layer in left.layers)
-    assert any(vo < WIDTH for layer in left.layers for vo in layer.vo)
+    assert any(vo < width for layer in left.layers for vo in layer.vo)
+    assert all(vo % align == 0 for layer in left.layers for vo in layer.vo)
     one = smallest_cut(shape, widths, pruning, pruning.target.kind)
     assert abs(accounting.attention_sparsity(shape, left) - 0.3) <= one
     estimated = estimate_widths(shape, pruning, 0.3)
-    assert all(qk == WIDTH for layer in estimated.layers for qk in layer.qk)
+    assert all(qk == width for layer in estimated.layers for qk in layer.qk)
     assert abs(accounting.attention_sparsity(shape, estimated) - 0.3) <= one
 
 
@@ -116,10 +127,11 @@ def test_what_stays_does_not_weigh_in_a_layers_mean(whole: Any, granularity: str
 def test_a_spec_that_wants_channels_of_queries_is_told_so(whole: Any) -> None:
     shape, widths = reference.shape_of(TINY.model_spec, TINY.stock()), whole.widths
     for granularity in CHANNELWISE:
-        with pytest.raises(SecateurError, match="only with their head") as caught:
-            check_feasible(shape, widths, pruning_of(granularity, balance="equal"))
-        assert caught.value.code is ErrorCode.INVALID_REQUEST
-        assert [item.pointer for item in caught.value.errors] == ["/pruning/balance"]
+        for judge in (check_feasible, reach):
+            with pytest.raises(SecateurError, match=r"only with their head.*Use balance joint") as caught:
+                judge(shape, widths, pruning_of(granularity, balance="equal"))
+            assert caught.value.code is ErrorCode.INVALID_REQUEST
+            assert [item.pointer for item in caught.value.errors] == ["/pruning/balance"]
     check_feasible(shape, widths, pruning_of("entire_head", 0.5, balance="equal"))
     # All of v and o but a channel a head: of four queries a head these are half of all weights.
     most = max_share(shape, widths, pruning_of("per_head"))
@@ -127,11 +139,18 @@ def test_a_spec_that_wants_channels_of_queries_is_told_so(whole: Any) -> None:
     kept = accounting.attention_parameters(shape, widths) - 2 * HEADS * (WIDTH - 1) * vo
     everything = accounting.attention_parameters(shape, widths)
     assert most == pytest.approx(1 - kept / everything)
-    one = smallest_cut(shape, widths, pruning_of("per_head"), TargetKind.ATTENTION_SPARSITY)
-    assert one == pytest.approx(HEADS * vo / everything)
+    for granularity, channels in (("per_head", HEADS), ("ragged", 1)):
+        pruning = pruning_of(granularity)
+        one = smallest_cut(shape, widths, pruning, pruning.target.kind)
+        assert one == pytest.approx(channels * vo / everything)
     with pytest.raises(SecateurError, match="only with their head") as caught:
         check_feasible(shape, widths, pruning_of("per_head", 0.6))
     assert caught.value.code is ErrorCode.SPARSITY_OUT_OF_REACH
+    # Where attention stays, its channels explain nothing.
+    neurons = {"parts": ["feed_forward"], "target": {"ffn_sparsity": 0.999}, "granularity": "per_head"}
+    with pytest.raises(SecateurError, match="can remove at most") as caught:
+        check_feasible(shape, widths, Pruning.model_validate(neurons))
+    assert "QK" not in str(caught.value)
 
 
 def test_a_folder_whose_queries_and_keys_are_not_as_normed_is_refused(whole: Any, tmp_path: Path) -> None:
@@ -148,9 +167,23 @@ def test_a_folder_whose_queries_and_keys_are_not_as_normed_is_refused(whole: Any
     layout = TINY.model_spec.layout(TINY.stock().config.to_dict())
     entries = width_entries(layout, whole.widths)["pruned_attention"]
     assert SaidWidths(entries, None).read(layout) == whole.widths
-    entries[1] |= {"qk": [WIDTH - 2, WIDTH], "rotary": ["7", "f"]}
-    with pytest.raises(UnusableConfigError, match="`qk` of entry 1 must be 8 for every head"):
-        SaidWidths(entries, None).read(layout)
+    for qk in ([WIDTH - 2, WIDTH], [2, 2]):
+        entries[1] |= {"qk": qk, "rotary": [mask_of(range(width // 2)) for width in qk]}
+        with pytest.raises(UnusableConfigError, match="`qk` of entry 1 must be 8 for every head"):
+            SaidWidths(entries, None).read(layout)
+
+
+def test_whole_heads_of_a_gemma_3_load_without_code(tmp_path: Path) -> None:
+    """As tests of grouped queries have it for Qwen3."""
+    original = GEMMA.save(GEMMA.stock(), tmp_path / "original")
+    loaded, inputs = load_original(original), GEMMA.inputs(3)
+    heads = tuple((layer[number],) for number, layer in enumerate(keep_all(loaded.widths)))
+    kept = Selection(heads, all_neurons(loaded.widths))
+    smaller = reference.cut_by(loaded, kept)
+    assert save_checkpoint(tmp_path / "cut", smaller, original) == (True, 1.0)
+    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    with torch.inference_mode(), reference.masked(GEMMA.model_spec, GEMMA.stock(), kept) as dense:
+        reference.assert_near(reference.answer(stock, inputs), reference.answer(dense, inputs))
 
 
 def test_what_is_timed_has_all_channels_of_queries(whole: Any) -> None:
@@ -161,6 +194,7 @@ def test_what_is_timed_has_all_channels_of_queries(whole: Any) -> None:
     (site, *_), entries = layout.attention, width_entries(layout, small.widths)
     assert entries["pruned_attention"][0]["kind"] == "normed_rotary_cached"
     with torch.inference_mode():
+        assert torch.isfinite(reference.answer(small.model, TINY.inputs(2))).all()
         bench = _Bench(site, whole.model.get_submodule(site.module), torch.randn(2, 7, 32))
         for widths in ([16, 14], [5, 4], [3]):
             assert bench.layer(widths).qk == (WIDTH,) * len(widths)

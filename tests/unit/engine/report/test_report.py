@@ -22,13 +22,12 @@ from api_schemas.enums import (
     TargetKind,
 )
 from api_schemas.results.display import head_sparsity
-from api_schemas.results.metrics import EpochLoss, JobWarning, Scores, StepMetrics, TargetMet
+from api_schemas.results.metrics import EpochLoss, JobWarning, TargetMet
 from api_schemas.results.parts import together
 from api_schemas.results.widths import AttentionWidths, LayerWidths
 from api_schemas.spec.job import EngineSpec
 from worker.engine.report import html, write_report
 from worker.engine.report.descriptions import method
-from worker.engine.report.style import covering
 
 from .conftest import ARCHITECTURE, HOSTILE, Job, cutting_both, make_job, measured_by
 
@@ -215,51 +214,6 @@ def test_what_is_left_is_drawn_and_how_far_off_the_target_it_is_stands_in_the_ta
     assert off
     shown = f"{100 * last.requested_sparsity:.1f}% {100 * last.achieved_sparsity:.2f}% {off:+.2f} points"
     assert shown in page.text
-
-
-def _numbers_on_the_axis(folder: Path, figure: str) -> list[float]:
-    """Of the y axis of the figure's first plot."""
-    root = ElementTree.parse(folder / f"figure-{figure}.svg").getroot()
-    [axis] = [element for element in root.iter() if element.get("id") == "matplotlib.axis_2"]
-    return [float((text.text or "").replace("−", "-")) for text in axis.iter() if re.match(r"[-−\d]", text.text or "")]
-
-
-def test_a_small_difference_looks_small(tmp_path: Path, job: Job) -> None:
-    """Half a point of accuracy, and a twentieth of a speed-up: what fills the plot is no less than ten points, and 0.5."""
-
-    def near(step: StepMetrics, accuracy: float) -> StepMetrics:
-        scores = Scores(samples=10**6, accuracy=accuracy)
-        changes = {"validation": scores, "validation_before_recovery": None, "test": None}
-        rows = [row.model_copy(update={"speedup": 1 + 0.05 * step.step / 3}) for row in step.latency]
-        return step.model_copy(update=changes | {"latency": tuple(rows)})
-
-    steps = tuple(near(step, 0.93 - 0.005 * step.step / 3) for step in job.steps)
-    _write(tmp_path, replace(job, steps=steps))
-    shown = _numbers_on_the_axis(tmp_path, "tradeoff")
-    assert shown[-1] - shown[0] >= 8
-    assert shown[-1] <= 100
-    shown = _numbers_on_the_axis(tmp_path, "speed")
-    assert shown[-1] - shown[0] >= 0.3
-
-
-@pytest.mark.parametrize(
-    ("values", "least", "share", "ends"),
-    [
-        ((0.5, 0.7), 0.1, True, (0.476, 0.724)),
-        ((0.5, 0.51), 0.1, True, (0.455, 0.555)),
-        ((0.5,), 0.1, True, (0.45, 0.55)),
-        ((0.99, 0.995), 0.1, True, (0.91, 1.01)),
-        ((0.01, 0.02), 0.1, True, (0.0, 0.065)),
-        ((-0.02, 0.0), 0.0, True, (-0.0224, 0.0024)),
-        ((1.0, 1.05), 0.5, False, (0.775, 1.275)),
-        ((2.0, 2.5), 0.0, False, (1.94, 2.56)),
-    ],
-)
-def test_axes_cover_what_the_pages_do(
-    values: tuple[float, ...], least: float, share: bool, ends: tuple[float, float]
-) -> None:
-    """By hand from the page's rule."""
-    assert covering(values, least, share=share) == pytest.approx(ends, abs=1e-9)
 
 
 def test_words_are_true_for_a_job_without_recovery(tmp_path: Path, job: Job) -> None:
