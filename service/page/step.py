@@ -1,5 +1,7 @@
 """`/jobs/{id}/steps/{n}`: one step of a job by itself: what it came to, its files, and the way to go on from it."""
 
+from urllib.parse import urlencode
+
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.api.resources import JobResource
@@ -7,11 +9,9 @@ from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.results import display, parts, step_rows
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.results.step_rows import Row
-from api_schemas.spec.inputs import StepModel
 from service.access.turns import FairRoute
 from service.core.jobs import jobs
 from service.dependencies import ToReadJobs
-from service.page import form_fields
 from service.page.figures import heat_maps, step_curves
 from service.page.job_parts import outcome
 from service.page.rendering import answer
@@ -29,14 +29,14 @@ def step_page(services: ToReadJobs, request: Request, job_id: JobPath, step: Ste
         there = ", ".join(str(measured.step) for measured in job.metrics) or "none yet"
         raise SecateurError(ErrorCode.NOT_FOUND, f"Job {job_id} has no step {step}; complete steps: {there}.")
     cut = found.step > 0
-    onwards = job.request.model_copy(update={"model": StepModel(type="step", job=job.id, step=step)}) if cut else None
+    onwards = urlencode({"like": job.id, "model_from": "step", "model_step": f"{job.id}/{step}"})
     return answer(
         request,
         "step.html.j2",
         job=job,
         step=found,
         outcome=outcome.of_step(services, job, found) if cut else None,
-        onwards=None if onwards is None else form_fields.like(onwards),
+        onwards=f"/new?{onwards}" if cut else None,
         rows=_rows(job, found),
         losses=step_curves.recovery(found),
         layers=heat_maps.layers(job, found) if cut else (),
