@@ -2,7 +2,8 @@
 
 import re
 
-_USER = re.compile(r"://[^\s/?#]*@")
+# A password may hold what a URL should have escaped: databases and buckets take it as it is. A port is none.
+_USER = re.compile(r"://(?:[^\s/?#]*|[^\s:/?#@\[\"'<>]*:(?!\d*[/?#])[^\s@\"'<>]{0,256})@")
 
 
 def without_credentials(text: str) -> str:

@@ -50,9 +50,11 @@ def field(pointer: str) -> str:
 
 
 def visible_json(value: Any) -> str:
-    """Indented. Characters that show nothing, or turn the rest around, are JSON's escapes: the same document."""
+    """Indented. Characters that show nothing, turn the rest around or cannot be sent are JSON's escapes: the same document."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else json.dumps(c)[1:-1] for c in text)
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else json.dumps(c)[1:-1] for c in text
+    )
 
 
 def _environment() -> Environment:

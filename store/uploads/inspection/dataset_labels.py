@@ -67,7 +67,8 @@ class Labels:
             raise schema_error(f"row {where} has no label", where)
         found = [self._name(each, where) for each in (value if self.several and value is not None else [value])]
         self._used.update(found)
-        self._counts[split].update(found)
+        # Rows are counted, and one may name a label twice; of words each counts.
+        self._counts[split].update(set(found) if words is None else found)
         if len(self._used) > MAX_LABELS:
             raise schema_error(f"it has more than {MAX_LABELS} different labels", self._column)
         if words is not None and words != len(found):

@@ -18,6 +18,8 @@ MAX_TEXT = 300
 MAX_MEDIA_BYTES = 200_000
 MEDIA_TYPES: Mapping[Modality, str] = {Modality.AUDIO: "audio/wav", Modality.IMAGE: "image/png"}
 """Never by what the bytes are: a browser that is told so shows nothing else."""
+WITHOUT_NUL = r"^[^\x00]*$"
+"""Which PostgreSQL takes in no text."""
 _MAGIC = (b"RIFF", b"\x89PNG\r\n\x1a\n")
 
 
@@ -27,7 +29,7 @@ def _begins_as_media(data: bytes) -> bytes:
     return data
 
 
-ShownText = Annotated[str, Field(max_length=MAX_TEXT)]
+ShownText = Annotated[str, Field(max_length=MAX_TEXT, pattern=WITHOUT_NUL)]
 Media = Annotated[bytes, Field(max_length=MAX_MEDIA_BYTES), AfterValidator(_begins_as_media)]
 
 
@@ -36,7 +38,7 @@ class FoundSample(FrozenModel):
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    split: str = Field(max_length=128)
+    split: str = Field(max_length=128, pattern=WITHOUT_NUL)
     row: int = Field(ge=0)
     text: ShownText | None = None
     text_pair: ShownText | None = None

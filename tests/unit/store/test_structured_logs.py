@@ -58,6 +58,7 @@ def test_no_secret_is_written_whichever_way_it_comes(tmp_path: Path, capsys: pyt
         webhook="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         url="postgresql://secateur:hunter2@db/x",
         said="GET https://hunter2@host/x?mail=a@b",
+        unescaped="s3://key:a/hunter2@bucket http://h:80/@a http://[::1]:80/a@b",
         nested={"webhook_secret": "hunter2", "list": ["bearer abc.def"]},
     )
     try:
@@ -72,6 +73,7 @@ def test_no_secret_is_written_whichever_way_it_comes(tmp_path: Path, capsys: pyt
     assert first["headers"] == {"Authorization": "[hidden]", "X-Api-Key": "[hidden]", "accept": "text/html"}
     # A password is hidden by its name, a URL's user by its place; what else there is of a URL stays.
     assert (first["url"], first["said"]) == ("postgresql://***@db/x", "GET https://***@host/x?mail=a@b")
+    assert first["unescaped"] == "s3://***@bucket http://h:80/@a http://[::1]:80/a@b"
     assert "ValueError" in str(second["exception"])
 
 

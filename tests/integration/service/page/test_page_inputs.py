@@ -267,6 +267,8 @@ def test_strangers_names_are_words_on_every_page(
             f"/lineage/{job['id']}",
             f"/new?model_step={HOSTILE}&columns_label={HOSTILE}",
             f"/new?rest={HOSTILE}",
+            # Half of a surrogate pair, which no answer in UTF-8 can hold.
+            '/new?rest={"a": "\\ud800"}',
             f"/new?like={job['id']}",
         ),
     ):

@@ -93,6 +93,8 @@ def test_they_count_as_stored_bytes_and_go_with_the_dataset(client: TestClient, 
     with services.database.write() as session:
         deletion.give_up(session, {other}, UploadState.EXPIRED)
     problem(client.get(f"/v1/datasets/{other}/samples"), 410, "expired")
+    # Its page says that it has expired, not that there never were samples.
+    assert "earlier version" not in look(client, f"/datasets/{other}").text
 
 
 def test_the_page_shows_classes_and_samples(client: TestClient, services: Services) -> None:

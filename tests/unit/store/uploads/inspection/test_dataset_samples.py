@@ -132,10 +132,10 @@ def test_counts_of_words_and_of_several_labels(tmp_path: Path) -> None:
     contents, samples = found(tmp_path, train=words)
     assert contents.label_counts == {"train": {"O": 3, "P": 1}}
     assert (samples[0].text, samples[0].label) == ("a b c", "O, P, O")
-    several = table(text=(STRING, ["a", "b", "c"]), label=(STRINGS, [["x", "y"], [], ["y"]]))
+    several = table(text=(STRING, ["a", "b", "c"]), label=(STRINGS, [["x", "y"], [], ["y", "y"]]))
     contents, samples = found(tmp_path, train=several)
     assert contents.label_counts == {"train": {"x": 1, "y": 2}}
-    assert [each.label for each in samples] == ["x, y", None, "y"]
+    assert [each.label for each in samples] == ["x, y", None, "y, y"]
 
 
 def test_transcripts_are_not_counted_but_shown(tmp_path: Path) -> None:
@@ -164,6 +164,7 @@ def test_a_wrong_label_leaves_no_counts(tmp_path: Path) -> None:
         {"media": "PHNjcmlwdD4="},
         {"media": "UklGR" + "A" * 4 * MAX_MEDIA_BYTES},
         {"text": "x" * 301},
+        {"label": "a\x00b"},
         {"row": -1},
         {"seconds": "NaN"},
         {"split": "s" * 200},
