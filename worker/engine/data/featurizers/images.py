@@ -135,12 +135,13 @@ class _ByFractions:
         raise ValueError(f"size must have height and width, or shortest_edge, but is {size}")
 
     def _middle(self, pixels_CHW: torch.Tensor) -> torch.Tensor:
-        """The middle of the image that is cut out of it."""
+        """The middle of the image that is cut out of it; a smaller image gets zeros around it."""
         size = self.said.crop_size
         spare = [have - wanted for have, wanted in zip(pixels_CHW.shape[1:], (size.height, size.width), strict=True)]
-        if min(spare) < 0:
-            raise ValueError(f"crop_size {size.height} × {size.width} is larger than the resized image")
-        top, left = (side // 2 for side in spare)
+        # Left and right, then above and below.
+        missing = [max(0, -side) for side in reversed(spare)]
+        pixels_CHW = functional.pad(pixels_CHW, [part for side in missing for part in (side // 2, side - side // 2)])
+        top, left = (max(0, side) // 2 for side in spare)
         return pixels_CHW[:, top : top + size.height, left : left + size.width]
 
 

@@ -16,6 +16,8 @@ from transformers import (
     SiglipImageProcessorPil,
     ViTImageProcessorPil,
 )
+from transformers.image_transforms import center_crop
+from transformers.image_utils import ChannelDimension
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
@@ -73,21 +75,26 @@ def test_pixels_are_those_of_the_checkpoints_processor(tmp_path: Path, kind: str
 
 
 @pytest.mark.parametrize(
-    ("changes", "resized", "box"),
+    ("changes", "resized", "cropped"),
     [
         ({}, (32, 32), None),
         ({"resample": 3}, (32, 32), None),
         ({"size": {"height": 24, "width": 40}}, (24, 40), None),
-        # The shorter side is 33, and 32 × 30 are cut out of the middle.
         (
             {"size": {"shortest_edge": 33}, "do_center_crop": True, "crop_size": {"height": 32, "width": 30}},
             (33, 49),
-            (0, 9, 32, 39),
+            (32, 30),
+        ),
+        # Higher than the image is, for which zeros make up.
+        (
+            {"size": {"shortest_edge": 16}, "do_center_crop": True, "crop_size": {"height": 32, "width": 20}},
+            (16, 24),
+            (32, 20),
         ),
     ],
 )
 def test_dinov3_resizes_fractions_as_pillow_resizes_floats(
-    tmp_path: Path, changes: dict[str, Any], resized: tuple[int, int], box: tuple[int, int, int, int] | None
+    tmp_path: Path, changes: dict[str, Any], resized: tuple[int, int], cropped: tuple[int, int] | None
 ) -> None:
     """transformers' class needs torchvision. Pillow's filters, of which torch's are a copy, by channel and without rounding."""
     folder = preprocessors.write("dinov3", tmp_path / "model")
@@ -100,12 +107,10 @@ def test_dinov3_resizes_fractions_as_pillow_resizes_floats(
         np.asarray(Image.fromarray(channel).resize(resized[::-1], said["resample"]))
         for channel in values.transpose(2, 0, 1)
     ]
-    expected = (np.stack(channels) - np.reshape(said["image_mean"], (3, 1, 1))) / np.reshape(
-        said["image_std"], (3, 1, 1)
-    )
-    if box is not None:
-        top, left, bottom, right = box
-        expected = expected[:, top:bottom, left:right]
+    expected = np.stack(channels)
+    if cropped is not None:
+        expected = center_crop(expected, cropped, ChannelDimension.FIRST, ChannelDimension.FIRST)
+    expected = (expected - np.reshape(said["image_mean"], (3, 1, 1))) / np.reshape(said["image_std"], (3, 1, 1))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
@@ -117,7 +122,6 @@ def test_dinov3_resizes_fractions_as_pillow_resizes_floats(
         {"size": {"height": 648, "width": 648}},
         {"size": {"height": 4, "width": 32}},
         {"size": {"max_height": 32, "max_width": 32}},
-        {"size": {"shortest_edge": 16}, "do_center_crop": True, "crop_size": 64},
         {"do_center_crop": True},
         {"resample": 0},
         {"image_std": [0.0, 0.0, 0.0]},
