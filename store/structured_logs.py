@@ -80,7 +80,7 @@ def _hidden(name: str, value: Any) -> Any:
     if isinstance(value, str):
         for secret, instead in _SECRETS if _SUSPECT.search(value) else ():
             value = secret.sub(instead, value)
-        return without_credentials(value) if "@" in value else value
+        return without_credentials(value)
     if isinstance(value, bytes):
         return _hidden(name, value.decode(errors="replace"))
     if isinstance(value, Mapping):

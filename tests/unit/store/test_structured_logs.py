@@ -59,6 +59,7 @@ def test_no_secret_is_written_whichever_way_it_comes(tmp_path: Path, capsys: pyt
         url="postgresql://secateur:hunter2@db/x",
         said="GET https://hunter2@host/x?mail=a@b",
         unescaped="s3://key:a/hunter2@bucket http://h:80/@a http://[::1]:80/a@b",
+        asked="postgresql://db/x?user=me&password=hunter2&sslmode=require https://b/o?X-Amz-Signature=hunter2#part",
         nested={"webhook_secret": "hunter2", "list": ["bearer abc.def"]},
     )
     try:
@@ -74,6 +75,9 @@ def test_no_secret_is_written_whichever_way_it_comes(tmp_path: Path, capsys: pyt
     # A password is hidden by its name, a URL's user by its place; what else there is of a URL stays.
     assert (first["url"], first["said"]) == ("postgresql://***@db/x", "GET https://***@host/x?mail=a@b")
     assert first["unescaped"] == "s3://***@bucket http://h:80/@a http://[::1]:80/a@b"
+    assert (
+        first["asked"] == "postgresql://db/x?user=me&password=***&sslmode=require https://b/o?X-Amz-Signature=***#part"
+    )
     assert "ValueError" in str(second["exception"])
 
 
