@@ -33,6 +33,8 @@ from worker.engine.data.settings import (
 LINES = ("ViT", "DeiT", "CLIP", "Siglip", "Bit")
 """How the classes' names begin."""
 _SIZE_KEYS = ("size", "crop_size", "pad_size")
+MAX_RESIZED = 2**24
+"""Pixels of an image once its shorter side is as long as the settings say: a strip becomes as much longer."""
 
 Pixels = NDArray[np.float32]
 
@@ -62,6 +64,7 @@ class ImageFeaturizer:
         self._shape = (config["num_channels"], height, width)
         try:
             self._process: Any = make(settings)
+            self._resizes: bool = self._process.do_resize
             made = self._pixels(Image.new("RGB", (MAX_SIDE // 64, MAX_SIDE // 128)))
         except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError, IndexError) as error:
             raise invalid(first_line(error)) from error
@@ -75,7 +78,13 @@ class ImageFeaturizer:
 
     def decode(self, value: Value, where: str) -> Pixels:
         """Raises IMAGE_UNDECODABLE, naming `where`."""
-        return self._pixels(decode_rgb(file_bytes(value, where, undecodable), where))
+        image = decode_rgb(file_bytes(value, where, undecodable), where)
+        short = self._process.size.shortest_edge
+        if short and self._resizes and short**2 * max(image.size) > MAX_RESIZED * min(image.size):
+            # Before the middle is cut out of it, if it is.
+            long = short * max(image.size) // min(image.size)
+            raise undecodable(where, f"resized it would have {short} × {long} pixels; the maximum is {MAX_RESIZED}")
+        return self._pixels(image)
 
     def __call__(self, decoded: Sequence[Any], places: Sequence[str]) -> dict[str, Any]:
         """Raises IMAGE_UNDECODABLE where an image does not become one of the model's size."""
@@ -105,6 +114,16 @@ class _ByFractions:
         # Another's class for the settings, which all read alike; these two are the class's own.
         own = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
         self.said: Any = transformers.ViTImageProcessorPil.from_dict({**own, **settings})
+
+    @property
+    def size(self) -> Any:
+        """As transformers' processors have it."""
+        return self.said.size
+
+    @property
+    def do_resize(self) -> bool:
+        """Likewise."""
+        return bool(self.said.do_resize)
 
     def __call__(self, image: Image.Image, *, return_tensors: str) -> dict[str, list[Pixels]]:
         """`return_tensors` is there for the others' sake. Raises ValueError for settings that make no image."""

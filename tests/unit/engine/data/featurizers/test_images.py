@@ -25,6 +25,8 @@ from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.rows import PICTURE, read, write_splits
 from tests.support.uploads import picture
 from worker.engine.data import PreparedData
+from worker.engine.data.featurizers import images
+from worker.engine.data.featurizers.base import Value
 from worker.engine.data.featurizers.images import ImageFeaturizer, decode_rgb
 
 NAMES = ("cat", "dog")
@@ -165,6 +167,22 @@ def vast() -> bytes:
     buffer = io.BytesIO()
     Image.new("P", (9000, 9000)).save(buffer, "GIF")
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["clip_vision", "dinov2", "dinov3"])
+def test_a_strip_that_resizing_would_make_vast_is_named(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = preprocessors.write(kind, tmp_path)
+    said = json.loads((folder / "preprocessor_config.json").read_text())
+    crop = {"do_center_crop": True, "crop_size": {"height": 24, "width": 24}} if kind == "dinov3" else {}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said | crop | {"size": {"shortest_edge": 24}}))
+    featurizer, short = ImageFeaturizer(folder), 24
+    monkeypatch.setattr(images, "MAX_RESIZED", 20 * short**2)
+    assert featurizer.decode(Value({"bytes": noise(1, (4, 80)), "path": None}, from_files=False), "train[1]").ndim == 3
+    with pytest.raises(SecateurError, match=f"{short} × {21 * short} pixels") as caught:
+        featurizer.decode(Value({"bytes": noise(1, (4, 84)), "path": None}, from_files=False), "train[1]")
+    assert caught.value.code is ErrorCode.IMAGE_UNDECODABLE
 
 
 @pytest.mark.parametrize("broken", [picture()[:-30], b"BM nothing", noise(0, kind="TIFF"), vast()])
