@@ -19,8 +19,8 @@ counts the fresh process that loads each packaged step as well, with transformer
 multiplies them by what finished jobs of the family grew by, so it is as near as this number is the same from one to the next.
 
 Runs labelled *before* are of the same command on the version before large tensors lay in files, whose jobs say the peak of
-resident pages, and count other bytes. Whisper-large-v3 as a whole (3.1 GB) is not among the runs, nor is wav2vec2-large: what was
-measured has their widths, and as few layers as the command says.
+resident pages, and count other bytes. Those of *whole* models are of the version that also gives freed memory back to the system;
+the others, of models of a few layers and of AST-base, are of the version before.
 """
 
 
