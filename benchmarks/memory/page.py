@@ -20,7 +20,7 @@ multiplies them by what finished jobs of the family grew by, so it is as near as
 
 Runs labelled *before* are of the same command on the version before large tensors lay in files, whose jobs say the peak of
 resident pages, and count other bytes. Those of *whole* models are of the version that also gives freed memory back to the system;
-the others, of models of a few layers and of AST-base, are of the version before.
+*freed memory kept* and the others, of models of a few layers and of AST-base, are of the version before.
 """
 
 

@@ -146,7 +146,8 @@ def test_a_step_has_a_page(client: TestClient, services: Services, samples: Samp
     assert f'load("{job.id}-step-1", trust_remote_code=True)' in first.text
     # The form of another job begins with it.
     [onwards] = first.all("a", id="onwards")
-    assert parse_qs(urlsplit(onwards["href"]).query)["model_step"] == [f"{job.id}/1"]
+    asked = parse_qs(urlsplit(onwards["href"]).query)
+    assert asked == {"like": [job.id], "model_from": ["step"], "model_step": [f"{job.id}/1"]}
     assert f'value="{job.id}/1" selected' in client.get(onwards["href"], headers=BROWSER).text
     # The original has measurements alone, and each is reached from the table of the job.
     original = look(client, f"{address}/0")
