@@ -16,7 +16,7 @@ from benchmarks.race.setup import Setup, Unit
 from benchmarks.race.whole import tables
 
 OURS = "ours"
-REDRAWN = r"^ours/|^obs/obs|^a3/a3, U|^corp/"
+REDRAWN = r"^ours/|^obs/obs|^a3/a3, U|^corp/|^slicegpt/"
 """Arms whose cut is made on further draws of calibration samples, too: ours and the peers that compensate."""
 
 
