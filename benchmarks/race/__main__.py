@@ -154,7 +154,8 @@ def _race_whole(arguments: argparse.Namespace) -> Path:
             arguments.model, arguments.data, arguments.cache, device=arguments.device,
             calibration_samples=whole.Programme.calibration, measured_samples=None,
         )  # fmt: skip
-    programme = whole.Programme(learning_rate=arguments.learning_rate)
+    recovered = whole.RECOVERED_ENCODER if encoder else whole.Programme.recovered
+    programme = whole.Programme(recovered=recovered, learning_rate=arguments.learning_rate)
     if arguments.targets:
         programme = replace(programme, targets=tuple(arguments.targets))
     if arguments.seeds:

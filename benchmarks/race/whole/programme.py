@@ -19,6 +19,9 @@ OURS = "ours"
 REDRAWN = r"^ours/|^obs/obs|^a3/a3, U|^corp/|^slicegpt/"
 """Arms whose cut is made on further draws of calibration samples, too: ours and the peers that compensate."""
 
+RECOVERED_ENCODER = (0.5,)
+"""Shares of FLOPs after which the sentence encoder is recovered: it has a goal at a half."""
+
 
 @dataclass(frozen=True)
 class Programme:

@@ -99,12 +99,11 @@ def goals(name: str, entries: Sequence[Entry]) -> list[str]:
         lines.append(f"- {HEADINGS[stage]}, {target:.0%}: at most {most} points below dense. {lost:.2f}: {held}.")
     if name in COSINE:
         target, least = COSINE[name]
-        entry = best.get((Stage.ONE_SHOT, target))
-        if entry is not None and entry.test is not None:
-            held = "holds" if entry.test >= least else "**missed**"
-            lines.append(
-                f"- {HEADINGS[Stage.ONE_SHOT]}, {target:.0%}: a cosine of at least {least}. {entry.test:.3f}: {held}."
-            )
+        for stage, heading in HEADINGS.items():
+            entry = best.get((stage, target))
+            if entry is not None and entry.test is not None:
+                held = "holds" if entry.test >= least else "**missed**"
+                lines.append(f"- {heading}, {target:.0%}: a cosine of at least {least}. {entry.test:.3f}: {held}.")
     ahead = [
         f"{entry.arm} at {entry.target:.0%}{' after recovery' if entry.stage is Stage.RECOVERED else ''}"
         for entry in entries
