@@ -7,7 +7,7 @@ import pytest
 from api_schemas.results.metrics import DropSearch, Scores, TriedCut
 from checkpoints.planning.feasibility import max_share, smallest_cut
 from checkpoints.planning.schedule import confirmation_targets, step_targets
-from tests.unit.engine.pruning.selecting import COUNTED, DENSE, SHAPE, pruning
+from tests.unit.engine.pruning.selection.selecting import COUNTED, DENSE, SHAPE, pruning
 
 
 @pytest.mark.parametrize("kind", [*COUNTED, "latency"])

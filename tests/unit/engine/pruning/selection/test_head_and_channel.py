@@ -12,7 +12,17 @@ from api_schemas.results.widths import AttentionWidths
 from checkpoints.planning.feasibility import WITH_HEADS
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
-from tests.unit.engine.pruning.selecting import DENSE, HEADS, KINDS, LAYERS, SHAPE, WIDTH, drawn_scores, pruning, specs
+from tests.unit.engine.pruning.selection.selecting import (
+    DENSE,
+    HEADS,
+    KINDS,
+    LAYERS,
+    SHAPE,
+    WIDTH,
+    drawn_scores,
+    pruning,
+    specs,
+)
 from worker.engine.pruning.selection import KeptHead, KeptHeads, keep_all, select, widths_of
 from worker.engine.scoring.channels import LayerScores, NormScores, SignedScores
 

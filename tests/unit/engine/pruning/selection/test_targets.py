@@ -18,7 +18,7 @@ from checkpoints.planning.feasibility import max_share
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from tests.unit.engine import small
-from tests.unit.engine.pruning.selecting import (
+from tests.unit.engine.pruning.selection.selecting import (
     COUNTED,
     DENSE,
     HEADS,

@@ -20,7 +20,7 @@ from checkpoints.planning.feasibility import max_share, smallest_cut
 from checkpoints.sizes.cost_model import MOST_TRIALS
 from checkpoints.sizes.cost_unit import CostUnit
 from tests.support.checkpoints.tiny import some_data, tiny_model
-from tests.unit.engine.pruning.selecting import COUNTED, DENSE, SHAPE, drawn_scores
+from tests.unit.engine.pruning.selection.selecting import COUNTED, DENSE, SHAPE, drawn_scores
 from worker.engine.checkpoint.load import load_original
 from worker.engine.data import prepare
 from worker.engine.pruning.cutting import Cutting

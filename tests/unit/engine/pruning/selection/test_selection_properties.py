@@ -14,7 +14,7 @@ from checkpoints.planning.feasibility import WITH_HEADS, least_channels, max_sha
 from checkpoints.sizes import accounting
 from checkpoints.sizes.cost_unit import CostUnit
 from tests.support.checkpoints.shapes import equal_shape
-from tests.unit.engine.pruning.selecting import (
+from tests.unit.engine.pruning.selection.selecting import (
     COUNTED,
     DENSE,
     HEADS,
