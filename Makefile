@@ -158,6 +158,10 @@ docs: install ## The documentation as a site, in .site; every link in it leads s
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open .site/index.html"
 
+.PHONY: release
+release: install ## Build the committed version into dist/ and tag it (CONTRIBUTING.md)
+	$(BIN)/python -m scripts.release
+
 .PHONY: clean
 clean: ## Remove what was made here: .venv, .demo, caches (not .secateur, which is your data)
 	rm -rf .venv .demo .site .sbom .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info build server/build dist

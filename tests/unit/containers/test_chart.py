@@ -121,7 +121,7 @@ def test_is_of_the_version_of_the_code() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version
     assert {container(template)["image"] for _, template in pods(rendered("least"))} == {
-        service["image"].replace("${SECATEUR_VERSION:-0.2.0}", version)
+        service["image"].replace(f"${{SECATEUR_VERSION:-{version}}}", version)
         for service in COMPOSE["services"].values()
         if service["image"].startswith("secateur/")
     }
