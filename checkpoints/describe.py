@@ -1,6 +1,6 @@
-"""What a checkpoint is, from its config and its safetensors header alone: family, labels, attention widths, sizes.
+"""Describes a checkpoint from its config and its safetensors header alone: family, labels, attention widths, sizes.
 
-The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
+The service calls it to check an upload without torch; the engine calls it to find what it will cut.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Services that a user has signed in to with `secateur login`, by name: URL and key, in a file that only this user can read."""
+"""Services saved by `secateur login`, by name: URL and key, in a file that only this user can read."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""What a key must allow: every route below /v1 says it in the type of its `services`, and nowhere else.
+"""The scopes that a key needs: every route below /v1 declares them in the type of its `services`, and nowhere else.
 
-`def cancel_job(services: ToWriteJobs, …)`: the key needs the scope `jobs:write`. The OpenAPI document is written from
-the same declaration, and the service does not start with a route that has none.
+`def cancel_job(services: ToWriteJobs, …)`: the key needs the scope `jobs:write`. The OpenAPI document is generated from the same
+declaration, and the service does not start if a route has none.
 """
 
 from collections.abc import Iterator

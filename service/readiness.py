@@ -1,4 +1,4 @@
-"""Whether what the service needs answers: asked in threads of its own, so that no request keeps the question waiting."""
+"""Whether what the service depends on responds: checked in separate threads, so that no request blocks on the check."""
 
 import asyncio
 import logging

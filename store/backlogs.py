@@ -1,4 +1,4 @@
-"""What waits to be done by maintenance, over all tenants: how much, and since when."""
+"""The work that waits for maintenance, over all tenants: how much, and since when."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What this machine has, or the container that we are in, and what of it an engine gets."""
+"""The resources of this machine or container, and the part of them that an engine gets."""
 
 import os
 import socket

@@ -1,6 +1,6 @@
-"""Lines of log: one event each, for people or as JSON, with what is bound to the work at hand, and without secrets.
+"""Log lines: one event each, as text or JSON, with the context of the current work, and without secrets.
 
-Whoever logs through the standard library, ours or a library, comes out the same way.
+Everything logged through the standard library, by us or by a library, has the same format.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""Checks uploaded datasets: each in a process apart (store/uploads/inspection), a few at once, of a tenant one at a time.
+"""Checks uploaded datasets: each in a separate process (store/uploads/inspection), a few at once, one per tenant at a time.
 
-A check is claimed under a lease (store/uploads/checks.py). Where the upload is deleted meanwhile, or this process is told to
-stop, the inspector is killed.
+A check is claimed under a lease (store/uploads/checks.py). If the upload is deleted meanwhile, or this process is told to stop,
+the inspector is killed.
 """
 
 import logging

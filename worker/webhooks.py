@@ -1,4 +1,4 @@
-"""Sends deliveries that are due: signed by the Standard Webhooks rules, several at once, each for a bounded time."""
+"""Sends deliveries that are due: signed according to Standard Webhooks, several at once, each with a timeout."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""config.json, checked: which family it is, where its blocks are, and what its classes are called."""
+"""config.json, checked: its family, the location of its blocks, and the names of its classes."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

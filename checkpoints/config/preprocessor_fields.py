@@ -1,6 +1,6 @@
-"""Fields of the settings of a feature extractor or an image processor, with what each may be; others are left out.
+"""The allowed fields of feature extractor and image processor settings, with their allowed values; others are dropped.
 
-As transformers 4 and 5 write them. What a family needs of them beyond their type is checked beside the config.
+They are those that transformers 4 and 5 write. What a family requires of them beyond their type is checked beside the config.
 """
 
 from collections.abc import Mapping

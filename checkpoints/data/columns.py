@@ -1,4 +1,4 @@
-"""Which column of a dataset is what, for a checkpoint: by the name a user gave, else by type and usual name.
+"""The role of each column of a dataset for a checkpoint: by the name that the user gave, otherwise by type and usual name.
 
 The service calls it when a job is submitted, the inspector when a dataset is completed, the engine when it reads the data: all
 three must find the same.

@@ -1,4 +1,4 @@
-"""Labels that are the numbers of classes: what data has to say of classes that share a name, or whose names it never knew."""
+"""Labels that are class numbers: for classes that share a name, or data that does not contain the names."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded in size and depth, without repeated keys or constants that JSON does not have."""
+"""Untrusted JSON: limited in size and depth, without repeated keys or constants that JSON does not have."""
 
 import json
 from math import isfinite

@@ -1,4 +1,4 @@
-"""Names of tensors as wrappers and older versions wrote them, and the names of the module tree of transformers 5 for them."""
+"""Maps tensor names from wrappers and older versions to names in the module tree of transformers 5."""
 
 import re
 from collections.abc import Iterable, Mapping

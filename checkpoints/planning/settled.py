@@ -1,4 +1,4 @@
-"""What a spec leaves to the model, settled: by what it is scored, and which widths are fast and leave enough to choose from."""
+"""Resolves what a spec leaves to the model: the criterion, and widths that are fast and leave enough choice."""
 
 from typing import TypeVar
 

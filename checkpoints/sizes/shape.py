@@ -1,4 +1,4 @@
-"""What of a checkpoint decides its cost: the shapes of its attentions and feed-forward blocks, and what lies outside them."""
+"""What determines a checkpoint's cost: the shapes of its attentions and feed-forward blocks, and the rest of the model."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The server that a client would call: is it there, is it a Secateur, and what does the key allow."""
+"""Checks the server that a client would call: whether it responds, whether it is Secateur, and what the key allows."""
 
 import os
 from datetime import UTC, datetime

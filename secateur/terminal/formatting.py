@@ -1,4 +1,4 @@
-"""Moments, sizes, states and targets in a few words."""
+"""Times, sizes, states and targets in a few words."""
 
 from datetime import UTC, datetime
 

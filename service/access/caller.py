@@ -1,4 +1,4 @@
-"""Who calls: everything a request may see or change follows from this."""
+"""The caller: everything that a request may see or change follows from it."""
 
 from dataclasses import dataclass, field
 

@@ -1,7 +1,7 @@
-"""Keys that were refused, by the address they came from: whoever guesses soon asks the database no more.
+"""Counts refused keys by client address, so that guessing keys soon causes no database queries.
 
-An address may be a whole office's, or that of a proxy that nobody named to the server. So a key that was let in lately is
-still let in, whatever its neighbours try.
+An address may belong to a whole office, or to a proxy that the server was not told about. So a key that was accepted recently is
+still accepted, whatever others at its address try.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Requests that last, such as streams, downloads and uploads of hours: whether their key still opens anything is asked again.
+"""Long requests, such as streams, downloads and uploads that take hours: re-checks whether their key is still valid.
 
-However many are open, one task asks for all of their keys and sessions at once, every few seconds. Where the answer is no, what
-is being streamed breaks off and what is being sent is refused. An answer that comes in one piece is given: what it tells of was
-asked for while the key was valid. Everything here runs on the event loop; only queries go to a thread.
+One task checks the keys and sessions of all open requests together, every few seconds. If a key is no longer valid, a stream is
+broken off and an upload refused. A response in one piece is still sent: its contents were requested while the key was valid.
+Everything here runs on the event loop; only queries go to a thread.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""How often something may happen in a minute. Counted by the library `limits`, in this process or in the broker's Redis."""
+"""How often something may happen per minute. Counted by the library `limits`, in this process or in the broker's Redis."""
 
 import logging
 import math

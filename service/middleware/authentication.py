@@ -1,4 +1,4 @@
-"""Who calls, found out before anything else of a request is read: its body, its address, its parameters."""
+"""Authenticates the caller before anything else of a request is read: its body, its address, its parameters."""
 
 import structlog
 from anyio import CapacityLimiter, to_thread

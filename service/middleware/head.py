@@ -1,4 +1,4 @@
-"""HEAD wherever GET is answered (RFC 9110, 9.3.2): load balancers and download managers ask with it."""
+"""Answers HEAD wherever GET is answered (RFC 9110, 9.3.2), for load balancers and download managers."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

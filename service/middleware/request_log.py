@@ -1,4 +1,4 @@
-"""Every request has a name, a line in the log and a place in the metrics; one that may change something is a trace."""
+"""Every request gets an id, a log line and a place in the metrics; one that may change something also gets a trace."""
 
 import re
 import time

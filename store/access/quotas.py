@@ -1,5 +1,5 @@
-"""What a tenant uses, and the bounds that settings put to it. Bytes and waiting jobs are checked where they are added;
-running jobs are bounded by the claim itself (store/jobs/transitions.py)."""
+"""What a tenant uses, and its quotas. Bytes and waiting jobs are checked where they are added; the claim itself limits running
+jobs (store/jobs/transitions.py)."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
-"""The filter of system calls. A deny-list: torch and CUDA use hundreds of calls and change them with every release.
+"""The system call filter. It is a deny-list, because torch and CUDA use hundreds of calls and change them with every release.
 
-What is denied fails with an error and kills nothing: a library that merely tries goes on without.
+A denied call fails with an error and does not kill the process, so a library that only probes for a feature continues without it.
 """
 
 import errno

@@ -1,8 +1,8 @@
-"""PostgreSQL's engine: every wait for the server ends, whether the server is busy, frozen, cut off or gone.
+"""PostgreSQL's engine: every wait for the server ends, whether the server is busy, frozen, unreachable or down.
 
-The server ends a statement that takes too long and a transaction whose client says nothing, so that a frozen process keeps
-nobody out by the locks it holds. That helps nobody while the server itself stands still: it takes connections and bytes, and
-never answers. So the client gives up, too, at its session's deadline, and closes the connection.
+The server cancels a statement that takes too long, and ends a transaction whose client is silent, so a frozen process blocks
+nobody with its locks. This does not help if the server itself is frozen: it accepts connections and bytes and never responds. So
+the client also gives up, at its session's deadline, and closes the connection.
 """
 
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""Removing what its owner does not want any more. A row stays as a tombstone; store/files/orphans.py removes the bytes."""
+"""Deletes what the owner no longer wants. A row remains as a tombstone; store/files/orphans.py removes the bytes."""
 
 from collections.abc import Collection
 from typing import Any

@@ -1,4 +1,4 @@
-"""New events of many jobs at once, whoever's they are: for the one watcher of a process that streams them."""
+"""New events of many jobs at once, of any tenant: for the watcher that serves all streams of a process."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
-"""Which running jobs are to hand their workers to jobs of higher priority that wait (docs/adr/0048-preemption.md).
+"""Decides which running jobs yield their workers to waiting jobs of higher priority (docs/adr/0048-preemption.md).
 
-Maintenance looks at who waits, who runs and which workers are free, and asks; the worker of a job that is asked hands it back
-where nothing is lost by it, after a step or a saved epoch (worker/supervisor/attempt.py). The next claim is by priority.
+Maintenance looks at waiting jobs, running jobs and free workers, and asks a job to yield. That job's worker hands it back where
+nothing is lost by it, after a step or a saved epoch (worker/supervisor/attempt.py). The next claim is by priority.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How many jobs go before a queued one: the order in which claims would take them all, if none came and none ended."""
+"""How many jobs are ahead of a queued one: the order in which claims would take them if no job arrived and none ended."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Sweeps and their jobs. A sweep has no state of its own: what is done to it is done to its jobs (store/jobs/transitions.py)."""
+"""Sweeps and their jobs. A sweep has no state: operations on it are applied to its jobs (store/jobs/transitions.py)."""
 
 from collections.abc import Callable, Mapping, Sequence
 

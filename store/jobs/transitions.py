@@ -1,10 +1,10 @@
-"""The life of a job: every change of `jobs.state`, each one conditional UPDATE (drawn in docs/states.md).
+"""The life of a job: every change of `jobs.state`, each one conditional UPDATE (see the diagram in docs/states.md).
 
-Nobody reads a job, decides, and writes it back: the condition travels with the UPDATE, so of two that try at once one
-changes a row and the other changes none. A worker's writes name the epoch of its claim (the fencing token); once
-somebody else has claimed the job, or it was ended, they change no row and raise LeaseLost.
+No code reads a job, decides, and writes it back. The condition is part of the UPDATE, so if two processes try at once, one
+changes a row and the other changes none. A worker's writes name the epoch of its claim (the fencing token). Once another worker
+has claimed the job, or it has ended, they change no row and raise LeaseLost.
 
-Each transition appends its event, and its wake-up where one is due, in the same transaction.
+Each transition adds its event, and its wake-up if needed, in the same transaction.
 """
 
 from collections.abc import Mapping, Sequence

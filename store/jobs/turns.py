@@ -1,8 +1,8 @@
-"""Whose turn it is: which jobs a worker may claim, and in which order (docs/states.md).
+"""Which jobs a worker may claim, and in which order (docs/states.md).
 
-A claim looks at the front of every tenant's queue, one job each, and so takes no longer where a tenant has many jobs waiting.
-What the worker cannot hold (store/jobs/workers/capabilities.py) is passed over as if it were not there, and so are jobs of a
-sweep that has as many running as it may.
+A claim looks at the first job of every tenant's queue, so it takes no longer if a tenant has many jobs waiting. Jobs that the
+worker cannot hold (store/jobs/workers/capabilities.py) are skipped as if they did not exist, and so are jobs of a sweep that
+already runs as many as it may.
 """
 
 from collections.abc import Collection

@@ -1,7 +1,7 @@
-"""Which addresses belong to the public internet, also where one is wrapped in another.
+"""Which addresses are public, including those that are wrapped in another.
 
-The lists are our own: what `ipaddress` calls global has changed between releases of Python, and the same name must be refused
-on each of them. They follow IANA's registries of special-purpose addresses
+The lists are our own: what `ipaddress` calls global has changed between Python releases, and the same name must be refused on
+each of them. They follow IANA's registries of special-purpose addresses
 (https://www.iana.org/assignments/iana-ipv4-special-registry, …/iana-ipv6-special-registry) as of 2026.
 """
 

@@ -1,7 +1,7 @@
 """Every Celery setting, each with its reason, and the one function that publishes.
 
-The database is the truth; a message says only "look for work". So every choice here prefers losing or repeating a
-message, which maintenance makes good, over running a job twice or blocking whoever publishes.
+The database is the source of truth; a message only says "look for work". So every choice here prefers losing or repeating a
+message, which maintenance makes up for, over running a job twice or blocking the publisher.
 """
 
 from functools import lru_cache

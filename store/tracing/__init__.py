@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: a job is one trace, from the request that made it to its last packed step (docs/adr/0050-traces.md).
+"""OpenTelemetry traces: a job is one trace, from the request that created it to its last packed step (docs/adr/0050-traces.md).
 
 Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set: until then, and without the extra `tracing`, everything here does nothing. Spans
-hold ids, words of our own vocabularies and numbers: no names that users give, no texts of errors, no addresses.
+contain ids, words of our own vocabularies and numbers: no names that users give, no error texts, no addresses.
 """
 
 import logging

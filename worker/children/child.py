@@ -1,8 +1,8 @@
 """A child process that answers in JSON lines: the engine, or the reader of hub datasets.
 
-It leads its own process group, so that KILL of the group is the last word over it and whatever it started. It knows no
-secret: its environment is built from nothing, and it runs in a cage (store/cage). Its standard input is a pipe that this
-process holds open: when this process dies, however it dies, the child reads end-of-file and ends too.
+It leads its own process group, so KILL of the group ends it and everything it started. It knows no secret: its environment is
+built from nothing, and it runs in a sandbox (store/cage). Its standard input is a pipe that this process holds open: however this
+process dies, the child then reads end-of-file and ends too.
 """
 
 import contextlib

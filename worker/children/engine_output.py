@@ -1,4 +1,4 @@
-"""What the engine says, read with care: it runs on files of strangers, so its output is checked like theirs."""
+"""Parses the engine's output. The engine runs on untrusted files, so its output is checked like they are."""
 
 import json
 import signal

@@ -1,15 +1,14 @@
-"""A template process: imports a module once, then forks a caged child for every request (docs/adr/0020-warm-engines.md).
+"""A template process: imports a module once, then forks a sandboxed child for every request (docs/adr/0020-warm-engines.md).
 
     python -m worker.children.fork_server MODULE CONTROL_FD
 
-MODULE imports what its children need and has `main(arguments) -> exit status`; importing it must start no thread and touch no
-GPU, since a child of a process that has done so can hang. CONTROL_FD is a SOCK_SEQPACKET socket, whose other end
+MODULE imports what its children need and has `main(arguments) -> exit status`. Importing it must start no thread and touch no
+GPU, because a child of a process that has done so can hang. CONTROL_FD is a SOCK_SEQPACKET socket, whose other end
 worker/children/template.py holds. A request is one message: JSON with `arguments`, `folder`, `environment` and `cage`, and four
-descriptors: the child's standard input, output and error, and a socket on which the child's process id and, when it has ended,
-its exit status are said. The child is reaped when the other end of that socket is closed: until then its process id is nobody
-else's.
+descriptors: the child's standard input, output and error, and a socket that reports the child's process id and, when it has
+ended, its exit status. The child is reaped when the other end of that socket is closed; until then its process id is not reused.
 
-This process knows no secret and reads no input of a job. The cage is closed in the child, before MODULE's `main` is called.
+This process knows no secret and reads no input of a job. The child applies the sandbox before MODULE's `main` is called.
 """
 
 import gc

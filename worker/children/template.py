@@ -1,4 +1,4 @@
-"""This process's side of a template process: starts it, asks it for children, starts it again when it has died."""
+"""This process's side of a template process: starts it, requests children from it, restarts it if it dies."""
 
 import json
 import logging

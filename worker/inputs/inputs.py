@@ -1,6 +1,6 @@
 """Brings what a job needs into its scratch folder: model, dataset, the last committed step if there is one, the spec.
 
-After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
+Afterwards the engine sees only local files. Every byte from the artifact store is checked against its SHA-256.
 """
 
 import json

@@ -1,10 +1,9 @@
-"""Keeps a lease alive from a thread of its own, and says when the work has to stop and why.
+"""Keeps a lease alive from a separate thread, and says when and why the work must stop.
 
-It also fences this worker off by itself: the moment a lease was last renewed is taken before the renewal is sent, in
-this machine's monotonic clock, so the lease ends here no later than in the database. Where no renewal gets through by
-then the job counts as lost, and the engine is killed before another worker may have started one. A renewal is waited for
-until that moment and no longer: what a frozen database does of it afterwards is undone by the supervisor, which hands the job
-back.
+It also makes this worker fence itself: the time of a renewal is taken before the renewal is sent, by this machine's monotonic
+clock, so the lease ends here no later than in the database. If no renewal succeeds by then, the job counts as lost, and the
+engine is killed before another worker can have started one. The thread waits for a renewal only until that moment; if a frozen
+database completes it afterwards, the supervisor undoes this by handing the job back.
 """
 
 import contextvars

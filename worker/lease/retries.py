@@ -1,4 +1,4 @@
-"""Waiting out what should come back by itself: the database, and the artifact store."""
+"""Waits for services that should come back by themselves: the database and the artifact store."""
 
 import logging
 import time

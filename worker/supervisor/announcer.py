@@ -1,7 +1,7 @@
-"""Says every few seconds that this worker lives and what it has; and looks for work where no wake-up may come.
+"""Announces every few seconds that this worker is alive and what it has, and looks for work in case it missed a wake-up.
 
-A wake-up says "look for work" to whoever takes it, which may be a worker that cannot hold the job. So each that has nothing to
-do asks now and then whether something waits that fits it (docs/adr/0044-capabilities.md).
+A wake-up says "look for work" to whichever worker receives it, and that worker may not be able to hold the job. So each idle
+worker asks now and then whether a job that fits it is waiting (docs/adr/0044-capabilities.md).
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""One attempt at a job: the engine is started, every line it says is acted on, its finished steps are published."""
+"""One attempt at a job: starts the engine, acts on every line of its output, publishes its finished steps."""
 
 import logging
 import queue

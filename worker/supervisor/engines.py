@@ -1,4 +1,4 @@
-"""Starting engines: forked from a template process that has its libraries imported, or as a program of their own."""
+"""Starts engines: forked from a template process that has imported their libraries, or as programs."""
 
 import logging
 import shutil

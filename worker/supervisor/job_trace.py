@@ -1,6 +1,7 @@
-"""The spans of one attempt at a job: parts of the request that made it, with what the engine does between two of its events.
+"""The spans of one attempt at a job: children of the request that created it, and one for each phase of the engine.
 
-The engine has no network and makes none itself; its phases are spans by what it says to its supervisor (docs/adr/0050-traces.md).
+The engine has no network and creates no spans itself; its phases become spans when it reports them to its supervisor
+(docs/adr/0050-traces.md).
 """
 
 from contextlib import AbstractContextManager, ExitStack

@@ -1,4 +1,4 @@
-"""Engines that take too much: how that shows, and how many samples at a time those are given next that ran out of memory."""
+"""Engines that use too much memory: how this is detected, and how many samples per pass the next attempt gets."""
 
 import os
 import time

@@ -1,8 +1,8 @@
-"""The scratch folder of a worker process: one subfolder a job, removed when the job leaves, whatever happened. And who it is.
+"""The scratch folder of a worker process: one subfolder per job, removed when the job leaves, whatever happened. And its name.
 
-A worker holds a lock on its folder for as long as it lives; a folder whose lock is free was left by one that was killed. It
-names that worker, so that the next one to start on this machine knows whose jobs nobody works on any more, and hands them back
-(worker/supervisor/supervisor.py). The folder goes once that is done.
+A worker holds a lock on its folder as long as it lives; a folder whose lock is free belonged to a worker that was killed. The
+folder records that worker's name, so the next one to start on this machine hands its jobs back (worker/supervisor/supervisor.py).
+Then the folder is removed.
 """
 
 import fcntl

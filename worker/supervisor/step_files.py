@@ -1,4 +1,4 @@
-"""The files of a step, and states of its recovery, from the engine's output folder into the artifact store."""
+"""Copies the files of a step, and saved states of its recovery, from the engine's output folder into the artifact store."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,18 +1,18 @@
-"""Runs jobs: claims one, brings its inputs, starts the engine, publishes each step, and sees the job to its end.
+"""Runs jobs: claims one, fetches its inputs, starts the engine, publishes each step, and sees the job to its end.
 
 The supervisor never computes: it watches a child process and a lease. Whatever happens, exactly one of these follows:
 
     the engine finished                    → succeeded
-    it failed for a reason that stays      → failed
-    it crashed, or the inputs did not come → queued again, failed at the cap
-    somebody cancelled                     → the engine is ended (TERM, wait, KILL), then cancelled
+    it failed for a permanent reason       → failed
+    it crashed, or fetching inputs failed  → queued again, failed at the cap
+    a user cancelled                       → the engine is ended (TERM, wait, KILL), then cancelled
     this worker shuts down                 → the engine is ended, the job handed back, no failure counted
-    a pause was asked for                  → after the step that runs the engine is ended, then paused
-    a job of higher priority needs it      → after the step that runs, or the next saved epoch, the engine is ended, queued again
+    a pause was requested                  → after the running step the engine is ended, then paused
+    a job of higher priority needs it      → after the running step, or the next saved epoch, the engine is ended, queued again
     it ran out of memory                   → queued again with half as many samples in a pass, failed the next time
     its time limit is over                 → failed
     the lease was lost                     → the engine is killed, nothing is written; before the next claim the job is handed
-                                             back where it is still this worker's, as are those of workers that were killed
+                                             back if it is still this worker's, as are those of workers that were killed
 """
 
 import errno

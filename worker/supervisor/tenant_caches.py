@@ -1,8 +1,8 @@
-"""What engines leave for the next job of the same tenant: prepared inputs, and results that are the same whoever computes them.
+"""What engines leave for the next job of the same tenant: prepared inputs, and results that do not depend on the spec.
 
-An engine reads a stranger's files, and may be made to write what it should not. So a tenant's cache is found by engines of that
-tenant alone: it lies where no engine can reach it, and is moved into a job's folder for as long as the job is here. It is this
-process's, so that no two jobs have it at once, and goes with it (docs/adr/0047-what-jobs-share.md).
+An engine reads untrusted files, and may be made to write something malicious. So only engines of the same tenant get a tenant's
+cache: it is stored where no engine can reach it, and moved into a job's folder while the job runs here. It belongs to this
+process, so no two jobs have it at once, and is deleted with it (docs/adr/0047-what-jobs-share.md).
 """
 
 import hashlib

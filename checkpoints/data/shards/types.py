@@ -1,6 +1,6 @@
-"""What kind of column a shard's column is: by its Arrow type, and by the `huggingface` metadata that `datasets` writes beside it.
+"""The kind of a shard's column: by its Arrow type, and by the `huggingface` metadata that `datasets` writes beside it.
 
-The inspector and the engine each tell the type in these words, and hear the same.
+The inspector and the engine each describe the type in these terms, and get the same result.
 """
 
 import json

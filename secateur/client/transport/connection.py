@@ -1,4 +1,4 @@
-"""One service and one key: requests that are tried again where that is safe, answers as models or as errors."""
+"""One service and one key: requests that are retried if that is safe, responses as models or as errors."""
 
 import logging
 import os

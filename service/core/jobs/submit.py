@@ -1,4 +1,4 @@
-"""A job is accepted only if it can run: its inputs are there, its target is within reach, its labels are the model's."""
+"""Accepts a job only if it can run: its inputs exist, its target is within reach, its labels match the model's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a sweep came to: a row a job, and the jobs that no other beats."""
+"""The results of a sweep: one row per job, and the Pareto-optimal jobs."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Uploads: declared, sent file by file, then judged as a whole. A file counts once all its bytes have been verified."""
+"""Uploads: declared, sent file by file, then checked as a whole. A file counts once all its bytes have been verified."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence

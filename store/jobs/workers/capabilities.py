@@ -1,7 +1,7 @@
-"""What a worker has, what a job needs, and which fits which: as a condition of the claim's one query, and in words.
+"""What a worker has, what a job needs, and which fits which: as a condition of the claim's single query, and in words.
 
-A job needs a kind of device where the user asked for one (`limits.device`), and memory where finished jobs say how much. NULL
-needs nothing, and a worker that does not know what it has is given anything (docs/adr/0044-capabilities.md).
+A job needs a kind of device if the user requested one (`limits.device`), and memory if finished jobs say how much. NULL means no
+need, and a worker that does not know what it has may take any job (docs/adr/0044-capabilities.md).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Workers as they announce themselves: who there is, what they have, and what they run (docs/adr/0044-capabilities.md)."""
+"""Workers as they announce themselves: which exist, what they have, and what they run (docs/adr/0044-capabilities.md)."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Numbers for the operator about workers: who there is, what they hold, and how many more or fewer the jobs could use."""
+"""Figures for the operator about workers: which exist, what they run, and how many more or fewer the jobs could use."""
 
 from collections import Counter
 from collections.abc import Iterable

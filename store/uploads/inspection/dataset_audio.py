@@ -1,4 +1,4 @@
-"""One clip: its header always, its samples for a few and where they are floats.
+"""One clip: always its header, its samples for a few clips and for float formats.
 
 libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3.
 """

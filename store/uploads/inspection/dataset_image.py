@@ -1,4 +1,4 @@
-"""One image: its header always, its pixels for a few."""
+"""One image: always its header, its pixels for a few images."""
 
 import io
 import warnings

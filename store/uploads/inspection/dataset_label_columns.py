@@ -1,6 +1,6 @@
-"""Every column that a job may name as its labels: a sample of the labels in it, split by split, and rows without one.
+"""Every column that a job may name as its labels: some of the labels in it per split, and rows without one.
 
-Which column that will be is said when a job is submitted; then a wrong one is refused at once, and not by a worker.
+The job names its label column at submission, so the service can then refuse a wrong one at once, instead of a worker later.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The labels of a dataset, row by row: their names, and whether a text column holds labels at all or what was said."""
+"""The labels of a dataset, row by row: their names, and whether a text column holds labels or transcripts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable

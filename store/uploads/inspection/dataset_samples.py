@@ -1,4 +1,4 @@
-"""Chooses rows of a dataset to be shown, and makes of each what a page can show: a short WAV, a small PNG, a cut text."""
+"""Chooses sample rows of a dataset, and converts each for display: a short WAV, a small PNG, a truncated text."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""Bytes that are counted and not added up, indexes of what is looked for among much that is over, and what retention goes by."""
+"""Stored byte counts, partial indexes on the rows that are still looked up, and what retention needs."""
 
 from typing import Any
 
