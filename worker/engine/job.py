@@ -1,4 +1,4 @@
-"""The steps of a job, one at a time: score, cut, recover, write, prove, measure."""
+"""The steps of a job, one at a time: score, cut, recover, write, verify, measure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The job from its inputs to its last step. Reads top to bottom; each line's work has a file of its own."""
+"""The job from its inputs to its last step. Reads top to bottom; each line's work is in its own file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
-"""What a template process imports once, so that every engine forked from it starts at once (worker/children/fork_server.py).
+"""What a template process imports once, so that every engine forked from it starts quickly (worker/children/fork_server.py).
 
-Of libraries only torch and transformers: they take most of the time, and the server of the reload gate, which is forked before
-anything else is imported, has to prove that a checkpoint needs no more than these.
+Only torch and transformers are imported: they take most of the time, and the server of the reload gate, which is forked before
+anything else is imported, must prove that a checkpoint needs no more than these.
 """
 
 import ctypes

@@ -1,4 +1,5 @@
-"""The gates of a job: what it begins with answers as stock transformers does, and every step does so in a fresh process."""
+"""The gates of a job: the original must give the same outputs as in stock transformers, and so must every step in a fresh
+process."""
 
 import json
 import os

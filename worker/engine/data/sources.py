@@ -1,4 +1,4 @@
-"""A data folder as rows by split: the columns that are read, of shards that agree on them. Nothing is decoded or fetched."""
+"""A data folder as rows by split: the columns that are read, from shards that agree on them. Nothing is decoded or fetched."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,7 @@
 """The engine's models: what a checkpoint becomes while it is being cut.
 
-The engine always works on the pruned class, whose blocks may have any widths; the dense model is the case where nothing is cut
-yet. One class for every stage, and the code that travels with a cut checkpoint is the code that was measured.
+The engine always works on the pruned class, whose blocks may have any widths; in the dense model nothing is cut yet. All stages
+use one class, and the code that is shipped with a cut checkpoint is the code that was measured.
 """
 
 from collections.abc import Mapping

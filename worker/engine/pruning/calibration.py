@@ -1,7 +1,7 @@
-"""The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by.
+"""The calibration samples of a step: which they are, in which batches they come, and the loss for scoring.
 
-Least squares take more than scores where inputs are short: a map is fitted to as many numbers as it has, and what a few hundred
-short texts say is soon learnt by heart (docs/adr/0042-samples-of-least-squares.md).
+Least squares use more samples than scoring if inputs are short: a map is fitted with as many numbers as it has, and overfits a
+few hundred short texts (docs/adr/0042-samples-of-least-squares.md).
 """
 
 from collections.abc import Iterator

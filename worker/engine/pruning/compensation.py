@@ -1,13 +1,13 @@
-"""Compensation: what was cut is made up for at once, without training.
+"""Compensation: makes up for a cut at once, without training.
 
-- `bias`: the mean of what a removed channel put out goes into b_o.
-- `least_squares`: W_o and b_o are fitted anew on calibration samples, by ridge regression, so that after each attention
-  block the residual stream is as near as it can be to that of the model before the cut. Layer after layer, each on the
-  inputs that the layers already cut and refitted give it, so that a layer also makes up for those before it (mask tuning of
-  Kwon et al., arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor a head).
-- `least_squares_feed_forward`: so is the second projection of every feed-forward block, in its turn. It loses nothing itself,
-  but sees in its inputs some of what attention no longer brings. Where its neurons are to be cut by what remains after least
-  squares, they are chosen here, from the same normal equations.
+- `bias`: adds the mean output of the removed channels to b_o.
+- `least_squares`: fits W_o and b_o again on calibration samples, by ridge regression, so that after each attention block the
+  residual stream is as close as possible to that of the model before the cut. It goes layer by layer, each on the inputs from the
+  layers already cut and refitted, so a layer also compensates for those before it (mask tuning of Kwon et al.,
+  arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor per head).
+- `least_squares_feed_forward`: also fits the second projection of every feed-forward block, in its turn. Nothing was cut from it,
+  but its inputs show some of what attention no longer provides. If its neurons are to be selected by what remains after least
+  squares, this is done here, from the same normal equations.
 
 Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
 """

@@ -1,8 +1,8 @@
-"""Selection: scores and a target in, the channels that stay out.
+"""Selection: takes scores and a target, returns the channels to keep.
 
-A target is met to the nearest structure: structures are taken in rising order of score for as long as one more brings
-what is removed, in the target's unit, closer to the target (docs/adr/ says why nearest). With a local scope every layer
-meets the target on its own.
+A target is met to the nearest structure: structures are removed in rising order of score as long as one more brings the removed
+amount, in the target's unit, closer to the target (docs/adr/0004-nearest-structure.md). With a local scope every layer meets the
+target on its own.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Surgery: a model and the channels that stay in, a smaller model out. Rows and columns are removed; nothing is masked."""
+"""Surgery: takes a model and the channels to keep, returns a smaller model. Rows and columns are removed; nothing is masked."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The training loop of recovery, whole: adapters on, epochs over the train split, adapters merged; or all weights trained."""
+"""The complete training loop of recovery: add adapters, train on the train split, merge them; or train all weights."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Recovery within a job: a step's model in, the model that is kept out, with what fine-tuning did to it."""
+"""Recovery within a job: takes a step's model, returns the model that is kept, and reports what fine-tuning did to it."""
 
 import copy
 from collections.abc import Mapping, Sequence

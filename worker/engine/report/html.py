@@ -1,4 +1,4 @@
-"""report.html: one page that stands alone (inline figures, no requests), light and dark, for screen and for paper."""
+"""report.html: one self-contained page (inline figures, no requests), light and dark, for screen and print."""
 
 import re
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
-"""Memory: how much this process has needed, how many samples share a pass where that is bounded, and telling that it ran out.
+"""Memory: how much this process has needed, how many samples share a pass under a limit, and detecting that it ran out.
 
-Without torch, so that `shortage` can be asked before torch is imported; torch's exceptions are known by their names and texts.
+Does not import torch, so that `shortage` can be used before torch is imported; torch's exceptions are recognised by their names
+and texts.
 """
 
 import ctypes

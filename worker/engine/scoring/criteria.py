@@ -1,7 +1,7 @@
-"""The criteria, each by name: what a set of channels scores (docs/method.md has the table).
+"""The criteria, each by name: the score of a set of channels (docs/method.md has the table).
 
-Coupled pairs: a QK channel is a row of W_q and of W_k, a VO channel a row of W_v and a column of W_o; biases count, b_o
-never does, because it belongs to no channel.
+Coupled pairs: a QK channel is a row of W_q and of W_k, a VO channel a row of W_v and a column of W_o. Biases count, except b_o,
+because it belongs to no channel.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""The one pass over the calibration samples: everything that scoring, basis and compensation need, at once.
+"""The single pass over the calibration samples: collects everything that scoring, basis and compensation need.
 
-Memory does not depend on the number of samples, and with a device nothing in the loop waits for it.
+Memory does not depend on the number of samples, and on a GPU nothing in the loop waits for the device.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

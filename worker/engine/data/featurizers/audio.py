@@ -1,4 +1,4 @@
-"""Rows of audio as inputs: clips are decoded and resampled here, the checkpoint's own extractor makes features of them."""
+"""Inputs from audio rows: clips are decoded and resampled here, then the checkpoint's own extractor computes features."""
 
 import io
 import math

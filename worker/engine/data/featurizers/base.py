@@ -1,4 +1,4 @@
-"""What all featurizers have in common: what they are given of a row, and what they make of it."""
+"""The common interface of all featurizers: what they receive of a row, and what they return."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass

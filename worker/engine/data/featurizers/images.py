@@ -1,4 +1,4 @@
-"""Inputs of encoders of images: RGB images of the model's size, by the checkpoint's own image processor."""
+"""Inputs of image encoders: RGB images of the model's size, by the checkpoint's own image processor."""
 
 import io
 import warnings

@@ -1,6 +1,5 @@
-"""How two texts are made alike before words are counted as wrong: as Whisper's authors do (Radford et al., arXiv 2212.04356,
-appendix C), by transformers' own code. Case, punctuation, fillers and spellings are then no errors.
-"""
+"""Normalizes two texts before wrong words are counted, as Whisper's authors do (Radford et al., arXiv 2212.04356, appendix C),
+with transformers' own code. Differences in case, punctuation, fillers and spelling then do not count as errors."""
 
 from collections.abc import Callable
 from pathlib import Path

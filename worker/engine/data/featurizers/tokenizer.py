@@ -1,4 +1,4 @@
-"""The checkpoint's own tokenizer: a known class, files from its folder alone, nothing in them run."""
+"""The checkpoint's own tokenizer: a known class, files from its folder only, and no code from them."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Inputs of Wav2Vec2 and its kin: the wave itself, normalised, lengthened with silence to one of few lengths."""
+"""Inputs of Wav2Vec2 and similar models: the normalised waveform, extended with silence to one of a few lengths."""
 
 from collections.abc import Sequence
 from pathlib import Path
