@@ -165,7 +165,7 @@ class EventStreams:
             try:
                 found = await run_in_threadpool(self._new_events, known)
             except Exception as error:
-                # Whatever it is, streams are better late than silent for ever.
+                # Whatever the error, streams are better late than silent forever.
                 log.warning("event streams wait, the database could not be asked: %s", error)
                 found = {}
             for job_id, new_events in found.items():

@@ -29,7 +29,7 @@ class Maintenance:
     deliveries: Backlog
     """Of webhooks: due, and not being sent."""
     checks: Backlog
-    """Datasets that nobody reads yet."""
+    """Datasets whose check has not started."""
     checks_running: int
     silent_seconds: float
     """Since it last swept; infinite where it never did."""

@@ -139,7 +139,7 @@ def _events(seconds: float) -> Batch:
 
 
 def _logs(database: Database, seconds: float) -> int:
-    """Whoever's they are: a job that has not ended for so long keeps what is newer."""
+    """Of all jobs: one that has not ended for that long keeps its newer pieces."""
     return batches.remove(database, JobLogRow, JobLogRow.created_at, seconds)
 
 

@@ -28,7 +28,7 @@ _SUSPECT = re.compile(r"sk_|whsec_|bearer", re.IGNORECASE)
 
 
 class _StandardError(logging.Handler):
-    """Wherever standard error leads when a line is written: whoever redirects it gets the lines, too."""
+    """Standard error as it is when a line is written, so lines follow if it is redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

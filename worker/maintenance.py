@@ -180,7 +180,7 @@ def start_tracing(**_: Any) -> None:
 
 
 def stop(**_: Any) -> None:
-    """TERM came: no further call is begun, and datasets that are being read are put back for whoever comes next."""
+    """On TERM: start no further calls, and put datasets that are being read back for the next process."""
     _stop.set()
     _sender.close()
 

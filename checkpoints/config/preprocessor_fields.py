@@ -55,7 +55,7 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
 NULL_SAYS = ("padding", "truncation")
 """Where null is not the class's own value, beside truths."""
 UNREAD = frozenset({"_valid_processor_keys", "do_feature_extract", "return_tensors"})
-"""Written by some versions of transformers and tools, and read by none: nobody needs to be told that they are left out."""
+"""Written by some versions of transformers and tools, and read by none, so they are dropped without a warning."""
 
 
 def named_settings(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 WRAPPERS = ("module.", "_orig_mod.")
 """What torch's DataParallel and torch.compile put before every name of a model that is saved inside them."""
 MOST_WRAPPERS = 4
-"""Of one model: more are nobody's, and each is looked for in every name."""
+"""Per model: no real model has more, and each is searched for in every name."""
 
 RENAMED = (
     # TensorFlow's names of a norm's weight and bias, which the first conversions kept.

@@ -22,4 +22,4 @@ class Caller:
 
 
 ANYBODY = Caller(DEFAULT_TENANT, frozenset(KeyScope))
-"""Whoever reaches a server without keys."""
+"""The caller of a server without keys."""

@@ -16,11 +16,11 @@ from service.access.rate_limits import Counter
 from store.settings import Settings
 
 BUCKETS = 2**14
-"""Addresses are counted in so many: whoever has a network full of them takes no more memory than that."""
+"""Number of counters for addresses: an attacker with a whole network of them uses no more memory than this."""
 REMEMBERED = 4096
-"""Most keys that are known to have been let in."""
+"""Maximum number of remembered keys that were accepted."""
 IPV6_PREFIX = 64
-"""What one subscriber gets; all of it counts as one address."""
+"""The prefix that one subscriber gets; all of it counts as one address."""
 
 
 class FailedAttempts:
@@ -38,7 +38,7 @@ class FailedAttempts:
 
     @contextmanager
     def counted(self, address: str | None, token: str) -> Iterator[None]:
-        """Around finding out whose key `token` is. Raises RATE_LIMITED, before that, where too many from `address` were nobody's.
+        """Wraps the lookup of the key `token`. Raises RATE_LIMITED before it, if `address` sent too many invalid keys.
 
         `address` is the caller's as the server sees it; None on a Unix socket.
         """

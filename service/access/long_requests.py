@@ -86,7 +86,7 @@ class LongRequests:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def check(self) -> None:
-        """Ask for every request that is open now, and end those whose key or session has ended."""
+        """Check every request that is open now, and end those whose key or session has ended."""
         asked = tuple(self._open)
         for request in await run_in_threadpool(self._ended, asked):
             log.info("key %s is no longer valid: ending a request that uses it", request.caller.key_id)

@@ -8,7 +8,7 @@ STATE_KEY = "head"
 class HeadAsGet:
     """ASGI middleware: a HEAD request is routed as GET and its answer sent without the body.
 
-    `request.state.head` is set on it, so that a route need not read what nobody is going to get.
+    `request.state.head` is set on it, so that a route need not read a body that will not be sent.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -17,7 +17,7 @@ from store.settings import Settings
 WAITING = (JobState.QUEUED, JobState.PAUSED)
 RUNNING = (JobState.RUNNING, JobState.CANCELLING)
 RETRY_SECONDS = 60
-"""Room comes when something ends or is removed; nobody knows when that is."""
+"""Room appears when something ends or is removed; that time cannot be predicted."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def sweep(database: Database) -> int:
 
 
 def csrf_of(token: str) -> str:
-    """What changing requests of the session have to carry. Whoever knows it cannot tell the token."""
+    """The CSRF token that changing requests of the session must carry. It does not reveal the session's token."""
     return hmac.new(token.encode(), b"csrf", hashlib.sha256).hexdigest()
 
 

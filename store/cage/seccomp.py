@@ -10,7 +10,7 @@ DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise"),
     # Out of the process group, whose KILL is the last word over whatever was started.
     *("setsid", "setpgid"),
-    # Memory and queues that outlive a process and are found by whoever knows their number or name.
+    # Memory and queues that outlive a process, and that any process can find by number or name.
     *("shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semtimedop", "semctl"),
     *("msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink"),
     # File systems and namespaces.

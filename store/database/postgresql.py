@@ -67,7 +67,7 @@ def engine(url: URL, seconds: float) -> Engine:
     given = url.query.get("options", ())
     options = " ".join(
         [limits, *((given,) if isinstance(given, str) else given)]
-    )  # Whoever gave some has the last word.
+    )  # Options that the caller gave come last and win.
     made = create_engine(url, pool_pre_ping=True, pool_timeout=seconds, connect_args={**_CONNECT, "options": options})
     event.listen(made, "do_connect", _connect)
     event.listen(made, "handle_error", _said_as_unreachable)

@@ -53,7 +53,7 @@ def differing(session: Session) -> set[str]:
 
 
 def count_anew(session: Session) -> None:
-    """Set every number to what the rows of files add up to. Whoever adds or removes files waits until this transaction ends."""
+    """Recompute every number from the rows of files. Transactions that add or remove files wait until this one ends."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("LOCK TABLE stored_bytes IN EXCLUSIVE MODE"))
     session.execute(delete(StoredBytes))

@@ -56,7 +56,7 @@ def collect(
 
 
 def orphans(database: Database, artifacts: Artifacts, grace_seconds: float) -> Iterator[Found]:
-    """Objects that nobody names and that are older than `grace_seconds`."""
+    """Objects that no row references and that are older than `grace_seconds`."""
     with database.read() as session:
         before = moment(session, -grace_seconds)
     for prefix in PREFIXES:

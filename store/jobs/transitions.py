@@ -56,7 +56,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Lease:
-    """A claim: the right to write to a job for as long as nobody has claimed it again."""
+    """A claim: the right to write to a job until another worker claims it."""
 
     job_id: str
     epoch: int
@@ -198,7 +198,7 @@ def claim(
     front = and_(ready, Job.id.in_(fronts(failure_cap, has, counts)))
     claimed = _claim(session, front, ready, worker, lease_seconds)
     if claimed is None and session.scalar(select(Job.id).where(front).limit(1)) is not None:
-        # Others are about to claim what stands first of every tenant; what comes after it is for whoever asks now.
+        # Other workers are about to claim the first job of every tenant, so this claim looks at the jobs behind those.
         claimed = _claim(session, ready, ready, worker, lease_seconds)
     return claimed
 
@@ -263,7 +263,7 @@ def record(
 
 
 def hold(session: Session, lease: Lease) -> Job:
-    """Raises LeaseLost where the job is not this worker's; otherwise nobody takes it before the transaction ends."""
+    """Lock the job until the transaction ends. Raises LeaseLost if it is not this worker's."""
     return _fenced(session, lease, (RUNNING, CANCELLING), ())
 
 
@@ -434,7 +434,7 @@ def sweep(session: Session, failure_cap: int) -> int:
 
 
 def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:
-    """The fence: nobody has claimed the job since, and nobody has ended it."""
+    """The fence: no one has claimed or ended the job since."""
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state.in_(states))
 
 

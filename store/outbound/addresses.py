@@ -23,8 +23,8 @@ _NOT_PUBLIC_IPV4 = tuple(
         ),
     )
 )
-# The only part of IPv6 in which addresses have been given out. What lies outside is private, local, multicast or nobody's;
-# fd00:ec2::254 and fd20:ce::254, where clouds tell credentials, are among that.
+# The only part of IPv6 in which addresses are allocated. Everything outside is private, local, multicast or unallocated,
+# including fd00:ec2::254 and fd20:ce::254, where cloud providers serve credentials.
 _GIVEN_OUT = IPv6Network("2000::/3")
 _NOT_PUBLIC_IPV6 = tuple(
     map(

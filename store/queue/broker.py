@@ -46,7 +46,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     intervals |= {SEND_WEBHOOKS: settings.webhook_seconds}
     return {
         # --- What a message may be
-        # JSON only: unpickling a message would run whatever a stranger put into the broker.
+        # JSON only: unpickling a message would run any code that an attacker put into the broker.
         "task_serializer": "json",
         "accept_content": ["json"],
         # No results: states and metrics are rows. A result backend would be a second truth that nobody reads.

@@ -136,7 +136,7 @@ def begin(
 ) -> Span:
     """A span that the caller ends. It is a part of `parent`, by default of the span that is current; `root` begins a trace.
 
-    `link`: a `traceparent` that it has to do with; it may be a stranger's, and is left out where it is none. `since`: when it
+    `link`: a related `traceparent`; it may come from a caller, and is left out if it is invalid. `since`: when it
     began.
     """
     if _provider is None:

@@ -28,7 +28,7 @@ DETAIL_LENGTH = 2000
 
 
 class Crashed(Exception):
-    """The engine ended in a way that is nobody's plan; the job may be tried again."""
+    """The engine ended unexpectedly; the job may be retried."""
 
     def __init__(self, code: ErrorCode, detail: str) -> None:
         super().__init__(detail)

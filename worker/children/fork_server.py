@@ -86,7 +86,7 @@ def _serve(control: socket.socket) -> Request | None:
     told: set[int] = set()
     """Of whose end has been told."""
     released: set[int] = set()
-    """Whom nobody will signal any more, and who are not reaped yet."""
+    """Process ids that no one will signal any more and that are not reaped yet."""
     awake, alarm = socket.socketpair()
     alarm.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -113,7 +113,7 @@ def _serve(control: socket.socket) -> Request | None:
                 elif key.fileobj is awake:
                     awake.recv(4096)
                 elif isinstance(key.data, int):
-                    # Nothing is ever sent here: the other end was closed, and nobody will signal this child any more.
+                    # Nothing is ever sent here: the other end was closed, and no one will signal this child any more.
                     selector.unregister(key.fileobj)
                     children.pop(key.data).close()
                     told.discard(key.data)
@@ -156,7 +156,7 @@ def _become(request: Request) -> None:
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
-    # Said from here, since whoever hears it may kill the group at once.
+    # Reported from here, because the receiver may kill the group at once.
     _say(request.status, {"pid": os.getpid()})
     for standard, file in enumerate(request.files):
         os.dup2(file, standard)

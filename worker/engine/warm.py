@@ -52,7 +52,7 @@ def _forked_server() -> socket.socket:
         try:
             ours.close()
             _call_this_process(b"secateur-reload")
-            # The engine's pipes are its own: whoever reads them waits until nobody holds them.
+            # Close the engine's pipes: their reader waits until no process holds them.
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0)
             os.dup2(nothing, 1)

@@ -24,7 +24,7 @@ class JobTrace:
             about["secateur.worker"] = job.worker
         first = job.epoch == 1
         if first:
-            # It ends here; of later attempts nobody knows since when they waited.
+            # The wait ends here. For later attempts, the start of their wait is not known.
             tracing.begin("queued", about, parent=job.traceparent, root=_alone(job), since=job.created_at).end()
         self._span = tracing.begin(
             "attempt", about, parent=job.traceparent, root=_alone(job), link=wake, kind="consumer"
@@ -73,5 +73,5 @@ class JobTrace:
 
 
 def _alone(job: Job) -> bool:
-    """Whether nobody traced the request that made it: then every attempt is a trace by itself."""
+    """Whether the request that created it was not traced: then every attempt is its own trace."""
     return job.traceparent is None

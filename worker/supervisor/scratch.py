@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LOCK, NAME = "lock", "name"
 ENGINE_SECONDS = 5.0
-"""In which the engine of a worker that was killed ends by itself; it has only to see that nobody holds its input open."""
+"""Time for the engine of a killed worker to end by itself: it only has to notice that its input was closed."""
 HOST_LENGTH = 64
 
 
@@ -65,7 +65,7 @@ class Scratch:
             shutil.rmtree(folder, ignore_errors=True)
 
     def remember(self) -> None:
-        """A job may still be this worker's in the database: from now on whoever comes after it has to know its name."""
+        """A job may still be this worker's in the database: from now on, its successor must know its name."""
         self._remembered = True
 
     def forget(self) -> None:

@@ -36,7 +36,7 @@ class Uploads:
         return files
 
     def training(self, out: Path, event: TrainingSaved) -> TrainingFile | None:
-        """Make the state of a recovery durable; nobody goes on from it before the job's row names it.
+        """Make the state of a recovery durable; no attempt uses it before the job's row names it.
 
         None where the engine has replaced it by a newer one meanwhile, which it will say next. Raises what the artifact
         store says, at once: it is a convenience, not worth a wait.

@@ -80,7 +80,7 @@ class Supervisor:
         self._shutdown = shutdown
         self._has = has
         self.idle = True
-        """Whether nobody is running jobs by it."""
+        """Whether no job is running."""
         caches = scratch.folder / "caches"
         # A store that is a folder is as near as a copy would be.
         fetched = 0 if settings.artifacts_url.startswith("file:") else settings.shared_bytes
@@ -152,7 +152,7 @@ class Supervisor:
         return job
 
     def _hand_back(self) -> None:
-        """What nobody works on any more: of workers that are gone, and what this one has lost. It holds nothing now."""
+        """Hand back jobs that no process works on: those of dead workers, and those that this one lost. It holds none now."""
         if not self._owed:
             return
         with self._database.write() as session:

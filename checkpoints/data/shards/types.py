@@ -60,7 +60,7 @@ def shard_column(type_: ArrowType, feature: Any) -> ShardColumn:
 
 
 def class_names(feature: Any) -> Any:
-    """What a ClassLabel, or a list of them, calls its ids: a list of texts, if nobody spoilt it. None for another feature."""
+    """The names of a ClassLabel, or of a list of them: normally a list of texts. None for another feature."""
     element = _element(feature)
     return element.get("names") if _declared(element) == "ClassLabel" else None
 

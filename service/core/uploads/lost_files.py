@@ -14,7 +14,7 @@ NAMED = 10
 
 
 def require(services: Services, files: Mapping[str, int], remedy: str) -> None:
-    """That these artifacts, sizes by key, are there. Raises ARTIFACT_LOST, or STORAGE_UNAVAILABLE where nobody can tell."""
+    """Check that these artifacts, sizes by key, exist. Raises ARTIFACT_LOST, or STORAGE_UNAVAILABLE if that is unknown."""
     gone = services.artifacts.damaged(files)
     if gone:
         raise lost(gone, remedy)

@@ -70,7 +70,7 @@ def _forget_ours() -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: the reply to a request."""
-    # What libraries print is not for the channel, and not for whoever started this.
+    # Output of libraries must not reach the channel or the parent process.
     scratch = request["scratch"]
     os.chdir(scratch)
     os.environ.update(HOME=scratch, HF_HOME=scratch, HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")

@@ -99,6 +99,6 @@ class BatchLoader:
                 while waiting:
                     yield moved(waiting.popleft())
             finally:
-                # Whoever stops asking must not wait for what nobody wants.
+                # A consumer that stops early must not wait for batches that it does not need.
                 for reading in waiting:
                     reading.cancel()

@@ -80,7 +80,7 @@ def open_source(
         return _shards(layout, folder, scratch, columns, choose)
     except SecateurError:
         raise
-    # What Arrow and datasets raise on files from strangers is not a closed list.
+    # What Arrow and datasets raise on untrusted files is not a closed list.
     except Exception as error:
         raise _unreadable(error) from error
 

@@ -36,7 +36,7 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
 def refit_samples(settings: Calibration, there: int, *, tokens: float | None, inputs: int) -> int:
     """How many of the `there` samples of the split least squares take.
 
-    tokens: of a sample, on the average; None where nobody counted. inputs: of the widest map that is fitted.
+    tokens: average per sample; None if not counted. inputs: of the widest map that is fitted.
     """
     scored = there if settings.samples is None else min(settings.samples, there)
     most = scored if settings.refit_samples is None else min(settings.refit_samples, there)

@@ -174,7 +174,7 @@ def finetune(
             rate, parts = 0.0, parts_of(per_epoch, spec.epochs)
             tracker.epoch(per_epoch, parts)
             if group.size > 1:
-                # Apart from each other's, and known to whoever goes on after an epoch.
+                # Different in each process, and reproducible when a recovery resumes after an epoch.
                 torch.manual_seed(step_seed(seed, epoch, f"process {group.rank}"))
             steps = split.steps(spec.batch_size, torch.randperm(len(split), generator=generator), most, device.type)
             loaded = feed.batches(numbers for step in steps for numbers in step)

@@ -114,7 +114,7 @@ class _SequenceAccumulator(MetricAccumulator):
         self._task = task
         self._losses: list[Tensor] = []
         self._given: list[str] = []
-        """Empty where nobody asked what the model writes by itself."""
+        """Empty if free generation was not requested."""
         self._wanted: list[Tensor] = []
 
     def _keep(

@@ -15,7 +15,7 @@ UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")
 
 
 def choose(code: str | None, task: str) -> TextNormalizer:
-    """What fits a text that is written for `task` from speech in a language, by its code; None where nobody says which."""
+    """The normalizer for a text written for `task` from speech in the language `code`, None if the language is unknown."""
     if code == "en" or task == "translate":
         return TextNormalizer.WHISPER_ENGLISH
     return TextNormalizer.WHISPER_LETTERS if code in UNSPACED else TextNormalizer.WHISPER_BASIC

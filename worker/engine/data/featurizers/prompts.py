@@ -27,7 +27,7 @@ class Prompt:
 
     tokens: tuple[str, ...]
     unsaid: bool = False
-    """The model knows many languages, and nobody says which one this is."""
+    """The model knows many languages, and the language of the data is not given."""
     normalizer: TextNormalizer = TextNormalizer.WHISPER_ENGLISH
     """Of texts in that language, before they are compared."""
 
