@@ -15,7 +15,7 @@ from store.tracing import Span
 
 
 class JobTrace:
-    """To be entered where the attempt begins, in the thread that runs it."""
+    """Enter it where the attempt begins, in the thread that runs it."""
 
     def __init__(self, job: Job, wake: str | None = None) -> None:
         """`wake`: the `traceparent` of the message that led to it, which may have been sent for another job."""
@@ -34,7 +34,7 @@ class JobTrace:
 
     @property
     def traceparent(self) -> str | None:
-        """Of the attempt."""
+        """Of the attempt's span."""
         return self._span.traceparent
 
     def __enter__(self) -> Self:
@@ -48,20 +48,20 @@ class JobTrace:
         self._open.__exit__(kind, error, trace)
 
     def started(self, device: str, threads: int) -> None:
-        """The engine has said what it computes on."""
+        """The engine has reported its device."""
         self._span.set({"secateur.device": device, "secateur.threads": threads})
 
     def phase(self, phase: Phase, step: int) -> None:
-        """The phase before ends, this one begins."""
+        """Ends the previous phase's span and starts this one's."""
         self._next(tracing.begin(phase.value, {"secateur.phase": phase.value, "secateur.step": step}))
 
     def committing(self, step: int) -> AbstractContextManager[Span]:
-        """A packed step is stored; the phase that made it has ended."""
+        """A packed step is being stored; the phase that made it has ended."""
         self._next(tracing.UNTRACED)
         return tracing.current(tracing.begin("commit step", {"secateur.step": step}))
 
     def ended(self, outcome: str, *, failed: bool = False) -> None:
-        """How the attempt ends: a code of an error, the reason of an interruption, or `succeeded`."""
+        """How the attempt ends: an error code, the reason of an interruption, or `succeeded`."""
         self._next(tracing.UNTRACED)
         self._span.set({"secateur.outcome": outcome})
         if failed:
