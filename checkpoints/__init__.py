@@ -1,4 +1,4 @@
-"""What can be known of a checkpoint and its data without torch: families, shapes, sizes, costs, feasibility.
+"""Everything about a checkpoint and its data that can be computed without torch: families, shapes, sizes, costs, feasibility.
 
 Imports api_schemas, and no library but pydantic.
 """

@@ -1,6 +1,6 @@
-"""What a value of config.json may be. A rule says in a clause what is needed, so that a refusal can say it.
+"""The allowed values of config.json. A rule states its requirement as a clause, so that an error can quote it.
 
-Null is how transformers writes "not set", and allowed but of numbers and names that its classes compute with.
+Null is how transformers writes "not set". It is allowed, except for numbers and names that its classes compute with.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""What a checkpoint is, from its config and its safetensors header alone: family, labels, attention widths, sizes.
+"""Describes a checkpoint from its config and its safetensors header alone: family, labels, attention widths, sizes.
 
-The service calls it to judge an upload without torch; the engine calls it to find what it will cut.
+The service calls it to check an upload without torch; the engine calls it to find what it will cut.
 """
 
 import math
@@ -36,7 +36,7 @@ MAX_INDEX_BYTES = 16 * 2**20
 FLOAT_DTYPES = ("F32", "F16", "BF16", "F64")
 DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 KEPT_DTYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
-"""What a result stores of each: nothing is computed in more than single precision."""
+"""The dtype that a result stores for each: nothing is computed in more than single precision."""
 MAX_MISMATCHES = 20
 STATISTICS = (".running_mean", ".running_var")
 
@@ -49,7 +49,7 @@ class Checkpoint:
 
     family: Family
     name: str
-    """Of the class of transformers."""
+    """The transformers class."""
     architecture: Architecture
     labels: tuple[str, ...]
     """By id."""
@@ -57,27 +57,27 @@ class Checkpoint:
     shape: ModelShape
     widths: AttentionWidths
     dtype: str
-    """What most weights are stored as, and stay, whatever config.json says: F32, F16 or BF16."""
+    """The dtype of most weights in the file, and of the result's, whatever config.json says: F32, F16 or BF16."""
     other_dtypes: Mapping[str, str]
-    """By name in the module tree, weights that are stored as another: norms, where training was in mixed precision."""
+    """By name in the module tree, weights with another dtype: norms, after training in mixed precision."""
     warnings: tuple[JobWarning, ...] = ()
-    """What of its files is not used, and what cannot be had for it."""
+    """Which of its files are not used, and what is not available for it."""
     sentences: Sentences | None = None
-    """How a text becomes an embedding, where a folder of sentence-transformers says it."""
+    """How a text becomes an embedding, if the folder is one of sentence-transformers."""
 
     @property
     def pooling(self) -> tuple[str, ...]:
-        """What makes one embedding of a text's tokens: the mean, where the folder says nothing."""
+        """How the token states become one embedding: by the mean, if the folder does not say."""
         return (MEAN,) if self.sentences is None else self.sentences.pooling
 
     @property
     def dense(self) -> tuple[Dense, ...]:
-        """What follows the pooling."""
+        """The maps after the pooling."""
         return () if self.sentences is None else self.sentences.dense
 
 
 def describe_folder(folder: Path) -> Checkpoint:
-    """`describe_checkpoint` of a folder with config.json and model.safetensors, or shards and their index."""
+    """`describe_checkpoint` for a folder with config.json and model.safetensors, or shards and their index."""
 
     def read(name: str, start: int, end: int) -> bytes:
         with (folder / name).open("rb") as file:
@@ -91,7 +91,7 @@ def describe_folder(folder: Path) -> Checkpoint:
 
 
 def read_beside(folder: Path, name: str) -> bytes | None:
-    """The bytes of a small file of a folder, as `read_sentences` asks for them."""
+    """The bytes of a small file of a folder, in the form that `read_sentences` expects."""
     if not (folder / name).is_file():
         return None
     with (folder / name).open("rb") as file:
@@ -99,7 +99,7 @@ def read_beside(folder: Path, name: str) -> bytes | None:
 
 
 def sentences_of(family: Family, architecture: Architecture, read: Read) -> Sentences | None:
-    """What the files of sentence-transformers say of a model of this class, None where it makes no embeddings of texts.
+    """The settings in the files of sentence-transformers for a model of this class, None if it makes no text embeddings.
 
     Raises CONFIG_INVALID, CODE_REFUSED or FILE_MISSING.
     """
@@ -108,7 +108,7 @@ def sentences_of(family: Family, architecture: Architecture, read: Read) -> Sent
 
 
 def with_sentences(checkpoint: Checkpoint, read: Read, header: Header) -> Checkpoint:
-    """The same with what the files of sentence-transformers say of it. Raises as `sentences_of` and `check_dense`."""
+    """The same checkpoint with the settings in the files of sentence-transformers. Raises as `sentences_of` and `check_dense`."""
     found = sentences_of(checkpoint.family, checkpoint.architecture, read)
     if found is None:
         return checkpoint
@@ -131,7 +131,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], Tensors]:
 
 
 def read_tensors(folder: Path) -> Tensors:
-    """What headers say of a checkpoint's tensors, in one file or in shards. Raises SecateurError where they are not right."""
+    """The headers of a checkpoint's tensors, in one file or in shards. Raises SecateurError if they are invalid."""
     if (folder / WEIGHTS_NAME).is_file():
         return read_header(folder / WEIGHTS_NAME)
     index = _read_object(folder, INDEX_NAME, MAX_INDEX_BYTES)
@@ -140,9 +140,10 @@ def read_tensors(folder: Path) -> Tensors:
 
 
 def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reader | None = None) -> Checkpoint:
-    """Judge a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH.
+    """Check and describe a checkpoint. Raises CODE_REFUSED, CONFIG_INVALID, ARCHITECTURE_UNSUPPORTED or WEIGHTS_MISMATCH.
 
-    `read` tells whether what the configuration ties is one weight in the files, too; without it, it is believed.
+    `read` tells whether weights that the configuration ties are also equal in the files; without it, the configuration is
+    believed.
     """
     tensors = renamed(tensors, renamings(tensors))
     known = read_config(config, tensors)
@@ -161,7 +162,7 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     _compare(known, {name: shape for name, shape in expected.items() if name not in dispensable}, used)
     dtype = main_dtype(used)
     stored = {name: used[saved_as(name)].dtype for name in own if saved_as(name) in used}
-    # What the file lacks the class has all the same, and so will the result.
+    # The class has these tensors even if the file lacks them, and so will the result.
     others = sum(math.prod(shape) for name, shape in expected.items() if not name.endswith(STATISTICS))
     others -= sum(math.prod(shape) for shape in layout.tensors(known.pruned).values())
     heads = [site.shape.heads for site in layout.attention]
@@ -196,7 +197,8 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
 
 
 def key_mapping(folder: Path) -> dict[str, str]:
-    """For `from_pretrained` of a folder that `describe_folder` takes: patterns in names of its tensors, and what comes there.
+    """Arguments for `from_pretrained` of a folder that `describe_folder` accepts: patterns in tensor names, and their
+    replacements.
 
     Raises as `describe_folder`.
     """
@@ -209,9 +211,9 @@ def key_mapping(folder: Path) -> dict[str, str]:
 
 
 def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
-    """One pattern, and what is to stand there, where the file's encoder is named as in a class with another head; else nothing.
+    """A pattern and its replacement if the file's encoder is named as in a class with another head; otherwise empty.
 
-    A plain encoder has no prefix, and in a class with a head it has.
+    A plain encoder has no prefix; in a class with a head it has one.
     """
     first = known.layout.first_tensor(known.pruned)
     named = [known.family.saved_as(naming, first) for naming in range(len(known.family.saved_names))]
@@ -224,9 +226,10 @@ def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
 
 
 def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
-    """The same for what the configuration ties and the file has under its other name alone, as transformers ties both ways.
+    """The same for tied weights that the file has only under their other name, because transformers ties both ways.
 
-    Of names that share their memory `safetensors.torch.save_model` keeps the alphabet's first, which of a RoBERTa is the head's.
+    Among names that share their memory, `safetensors.torch.save_model` keeps the alphabetically first, which in a RoBERTa is the
+    head's.
     """
     if not known.family.ties(config):
         return {}
@@ -240,10 +243,10 @@ def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors:
 
 
 def _is_spare(known: CheckpointConfig, roots: Collection[str], name: str) -> bool:
-    """Whether no answer of the class depends on the tensor: it is of a head of another class, or was there to pretrain.
+    """Whether no output of the class depends on the tensor: it belongs to a head of another class, or to pretraining.
 
-    Heads stand beside the encoder, so their names begin otherwise than the class's own, which are `roots`. What lies inside of
-    the encoder and is not its own is another model's.
+    Heads are beside the encoder, so their names do not begin with the class's own `roots`. A tensor inside the encoder that is
+    not the encoder's own belongs to another model.
     """
     return name.partition(".")[0] not in roots or known.architecture.dispenses_with(name)
 
@@ -272,7 +275,7 @@ def _of_tensors(name: str, unused: Sequence[str]) -> tuple[JobWarning, ...]:
 
 
 def _of_dtypes(config: Mapping[str, Any], main: str, stored: Collection[str]) -> Iterator[JobWarning]:
-    """Where what weights are stored as is not what a reader of config.json would think, or is not kept."""
+    """Warnings if the dtype of weights differs from what config.json suggests, or is not kept."""
     said = config.get("dtype") or config.get("torch_dtype") or "auto"
     if said not in ("auto", "float64", DTYPE_NAMES[main]):
         detail = (
@@ -295,7 +298,7 @@ def _apart(
     saved_as: Callable[[str], str],
     read: Reader | None,
 ) -> list[str]:
-    """What the configuration ties and the file has twice, with other values: transformers goes by the file, and unties them."""
+    """Tied weights that the file has twice with different values: transformers follows the file, and unties them."""
     found = []
     for name, source in known.architecture.tied.items():
         both = [tensors[saved_as(each)] for each in (name, source) if saved_as(each) in tensors]
@@ -305,9 +308,9 @@ def _apart(
 
 
 def main_dtype(tensors: Tensors) -> str:
-    """What most of the weights stay stored as, each counting by its size. Integer buffers are not weights and do not count.
+    """The dtype of most weights, each counting by its size. Integer buffers are not weights and do not count.
 
-    Raises WEIGHTS_MISMATCH where there are none, or some are no plain numbers (of eight bits).
+    Raises WEIGHTS_MISMATCH if there are none, or if some are not plain floating-point numbers (8-bit formats).
     """
     sizes: Counter[str] = Counter()
     for tensor in tensors.values():
@@ -324,7 +327,7 @@ def main_dtype(tensors: Tensors) -> str:
 
 
 def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
-    """From a name in the module tree to the file's: the way of naming, of those the family has had, that this file uses."""
+    """Maps a name in the module tree to the file's name, by the naming scheme of the family that this file uses."""
     first = known.layout.first_tensor(known.pruned)
     for naming in range(len(known.family.saved_names)):
         if known.family.saved_as(naming, first) in tensors:
@@ -337,7 +340,7 @@ def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
 
 
 def _compare(known: CheckpointConfig, expected: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
-    """Every expected tensor is there in its shape, and no other weight is."""
+    """Check that every expected tensor exists with its shape, and that there are no other weights."""
     wrong: list[tuple[str, str]] = []
     for name, shape in expected.items():
         if name not in tensors:

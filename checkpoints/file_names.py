@@ -1,4 +1,4 @@
-"""Which files of a folder make a checkpoint, from their names alone, and what lies there where none do."""
+"""Which files of a folder make a checkpoint, from their names alone, and what the folder contains if none do."""
 
 import re
 from collections.abc import Collection, Iterable

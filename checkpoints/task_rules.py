@@ -1,4 +1,4 @@
-"""What a spec may ask of a model by its family and what it answers with: judged at submission, and again by the engine."""
+"""What a spec may ask of a model, by its family and task: checked at submission, and again by the engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -2,7 +2,7 @@
 
     from secateur import Secateur, load
 
-Nothing is imported before it is asked for: the programs that the command starts import this package, too.
+Names are imported only when they are used, because the programs that the command starts import this package, too.
 """
 
 import importlib

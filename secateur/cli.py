@@ -1,4 +1,4 @@
-"""The `secateur` command: puts the commands together, and nothing else."""
+"""The `secateur` command: registers the commands, and nothing else."""
 
 from importlib.metadata import version
 from typing import Annotated

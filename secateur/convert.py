@@ -1,4 +1,4 @@
-"""`secateur convert`: weights that the service does not take as safetensors, here, by a process that can do nothing else."""
+"""`secateur convert`: converts weights that the service does not accept to safetensors, locally, in a sandboxed process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What `--json` prints where it is no resource of the API; `secateur schema COMMAND` has the schema of each."""
+"""What `--json` prints if it is not a resource of the API; `secateur schema COMMAND` has the schema of each."""
 
 from pathlib import Path
 from typing import Literal

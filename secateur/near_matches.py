@@ -1,4 +1,4 @@
-"""What was probably meant by a field that does not exist: for specs of the command line and keywords of the client."""
+"""Suggests what was probably meant by an unknown field, for specs of the command line and keyword arguments of the client."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches

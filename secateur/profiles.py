@@ -1,4 +1,4 @@
-"""Services that a user has signed in to with `secateur login`, by name: URL and key, in a file that only this user can read."""
+"""Services saved by `secateur login`, by name: URL and key, in a file that only this user can read."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def all_profiles() -> dict[str, Profile]:
 
 
 def asked_for(name: str | None) -> str | None:
-    """The name given, else that of SECATEUR_PROFILE; None where nobody named one."""
+    """The name given, else that of SECATEUR_PROFILE; None if neither is given."""
     return name or os.environ.get(NAME) or None
 
 
@@ -86,7 +86,7 @@ def signed_in(url: str | None, key: str | None, profile: str | None = None) -> t
 
 
 def _readable() -> bool:
-    """Whether there is a file that this user may read: nobody who named no profile needs one, or a home."""
+    """Whether there is a file that this user may read. Without a named profile, neither a file nor a home is needed."""
     try:
         return os.access(file(), os.R_OK)
     except InvalidRequest:

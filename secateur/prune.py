@@ -1,4 +1,4 @@
-"""`secateur prune`: the engine alone, as a child process, offline: local folders in, step folders out, no server."""
+"""`secateur prune`: runs the engine as a child process, offline: local folders in, step folders out, no server."""
 
 import os
 import subprocess

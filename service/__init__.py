@@ -1,1 +1,1 @@
-"""The HTTP front end: routes parse and answer, core holds the rules, store keeps everything. Never imports torch."""
+"""The HTTP API: routes parse requests and respond, core contains the rules, store holds all data. Never imports torch."""

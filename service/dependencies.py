@@ -1,7 +1,7 @@
-"""What a key must allow: every route below /v1 says it in the type of its `services`, and nowhere else.
+"""The scopes that a key needs: every route below /v1 declares them in the type of its `services`, and nowhere else.
 
-`def cancel_job(services: ToWriteJobs, …)`: the key needs the scope `jobs:write`. The OpenAPI document is written from
-the same declaration, and the service does not start with a route that has none.
+`def cancel_job(services: ToWriteJobs, …)`: the key needs the scope `jobs:write`. The OpenAPI document is generated from the same
+declaration, and the service does not start if a route has none.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ async def _public_services(request: Request) -> Services:
 
 
 Public = Annotated[Services, Depends(_public_services)]
-"""For the routes in PUBLIC: nobody in particular asks."""
+"""For the routes in PUBLIC, which have no caller."""
 
 
 async def well_formed(request: Request) -> None:
@@ -90,7 +90,7 @@ async def well_formed(request: Request) -> None:
 
 
 def refuse_compression(request: Request) -> None:
-    """Bodies are read as they are: nobody says how large they will be unpacked. Raises MEDIA_TYPE_REFUSED."""
+    """Compressed bodies are refused, because their unpacked size is unknown. Raises MEDIA_TYPE_REFUSED."""
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity") and has_body(request.headers):
         detail = f"Bodies are read as they are, and this one is announced as {coding[:100]}. Send it without Content-Encoding."

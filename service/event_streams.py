@@ -1,8 +1,8 @@
-"""Event streams (server-sent events): the events of jobs as the database has them, sent as they come.
+"""Event streams (server-sent events): the events of jobs as the database has them, sent as they occur.
 
-However many streams are open, one watcher asks the database for what is new, and hands it on. A stream keeps nothing but the
-number of the last event it sent: what it is behind by it reads from the recent events of its job, or from the database.
-Everything here runs on the event loop; only queries go to a thread.
+However many streams are open, one watcher queries the database for new events and distributes them. A stream stores only the
+number of the last event it sent; it reads what it missed from the recent events of its job, or from the database. Everything here
+runs on the event loop; only queries go to a thread.
 """
 
 import asyncio
@@ -165,7 +165,7 @@ class EventStreams:
             try:
                 found = await run_in_threadpool(self._new_events, known)
             except Exception as error:
-                # Whatever it is, streams are better late than silent for ever.
+                # Whatever the error, streams are better late than silent forever.
                 log.warning("event streams wait, the database could not be asked: %s", error)
                 found = {}
             for job_id, new_events in found.items():

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, on a port of their own: HTTP as it happens, and the queue as the database says at every scrape.
+"""Prometheus metrics on a separate port: HTTP requests as they happen, and the queue as the database has it at every scrape.
 
-No label names a tenant, a key or a job: what a scraper sees is the operator's, and few series are enough.
+No label names a tenant, a key or a job: the scraper belongs to the operator, and the number of series stays small.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Which addresses are the API's and which the page's, and which of those need a caller."""
+"""Which addresses belong to the API and which to the page, and which of those need authentication."""
 
 V1 = "/v1"
 """Below it lies the API."""

@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457): one body for validation, refusals, absence and failure."""
+"""Every error as `application/problem+json` (RFC 9457): one format for validation, refusals, missing resources and failures."""
 
 import logging
 from collections.abc import Mapping

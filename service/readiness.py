@@ -1,4 +1,4 @@
-"""Whether what the service needs answers: asked in threads of its own, so that no request keeps the question waiting."""
+"""Whether what the service depends on responds: checked in separate threads, so that no request blocks on the check."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0
-"""Beyond it, whoever was asked does not answer."""
+"""After this time, the dependency counts as not responding."""
 OK, UNREACHABLE = "ok", "unreachable"
 
 
@@ -33,7 +33,7 @@ class Readiness:
         try:
             await asyncio.wait_for(asyncio.shield(asked), PATIENCE_SECONDS)
         except Exception as error:
-            # Whatever a driver raises, the answer is the same; the log has the details, a stranger does not.
+            # Whatever a driver raises, the response is the same: details are only in the log.
             log.warning("%s does not answer: %s", name, error or type(error).__name__)
             return UNREACHABLE
         return OK

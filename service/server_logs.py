@@ -1,4 +1,4 @@
-"""The API's log: lines of its own and uvicorn's in one form; service/middleware/request_log.py writes the line of a request."""
+"""The API's log: its own lines and uvicorn's in one format; service/middleware/request_log.py writes the line of a request."""
 
 import logging
 

@@ -1,5 +1,5 @@
-"""What every call needs: settings, database, artifacts, made once a process, and who calls. Handed to routes as a dependency
-(service/dependencies.py)."""
+"""What every route needs: settings, database, artifacts (created once per process), and the caller. Passed to routes as a
+dependency (service/dependencies.py)."""
 
 import threading
 from collections import Counter

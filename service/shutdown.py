@@ -1,4 +1,4 @@
-"""Learning that the server was told to stop while it still waits for open answers."""
+"""Detects that the server was told to stop while it still waits for open responses."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What the service and the worker share: records and their state machine, artifacts, outbox, broker settings.
+"""What the service and the worker share: tables and the job state machine, artifacts, outbox, broker settings.
 
-Imports `api_schemas` only; never torch, never the service or the worker.
+Never imports torch, the service or the worker.
 """

@@ -1,4 +1,4 @@
-"""What waits to be done by maintenance, over all tenants: how much, and since when."""
+"""The work that waits for maintenance, over all tenants: how much, and since when."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +29,7 @@ class Maintenance:
     deliveries: Backlog
     """Of webhooks: due, and not being sent."""
     checks: Backlog
-    """Datasets that nobody reads yet."""
+    """Datasets whose check has not started."""
     checks_running: int
     silent_seconds: float
     """Since it last swept; infinite where it never did."""

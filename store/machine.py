@@ -1,4 +1,4 @@
-"""What this machine has, or the container that we are in, and what of it an engine gets."""
+"""The resources of this machine or container, and the part of them that an engine gets."""
 
 import os
 import socket
@@ -53,7 +53,7 @@ def disk_of(folder: Path) -> Disk | None:
 
 
 def yield_cpu(process: int) -> None:
-    """Let a child that leads a session of its own, and what it starts, run only where nobody else needs the CPU.
+    """Let a child that leads its own session, and what it starts, run only when no other process needs the CPU.
 
     Linux compares nice values within a session, and sessions by a value of their own (sched(7), autogroup): both are set.
     """

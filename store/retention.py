@@ -1,9 +1,9 @@
-"""What is kept for how long (docs/deploy.md): uploads, checkpoints, jobs and what is written of them, the audit log, answers to
+"""How long things are kept (docs/deploy.md): uploads, checkpoints, jobs with their events and logs, the audit log, responses to
 idempotency keys, sessions, workers.
 
-What expires loses its files or its contents and keeps a row, a tombstone that says so; that goes, too, after a time of its own.
-Files lose their names here: store/files/orphans.py then removes bytes that nothing names. What a living job needs never expires,
-and never stands in the way of what does: everything goes in batches, each beyond the one before.
+What expires loses its files or its contents and keeps a row, a tombstone, which is removed later. Here rows stop referencing
+files; store/files/orphans.py then removes the bytes. What an unfinished job needs never expires and never delays the removal of
+anything else: retention works in batches, each of which starts after the previous one.
 """
 
 from collections.abc import Callable, Sequence
@@ -139,7 +139,7 @@ def _events(seconds: float) -> Batch:
 
 
 def _logs(database: Database, seconds: float) -> int:
-    """Whoever's they are: a job that has not ended for so long keeps what is newer."""
+    """Of all jobs: one that has not ended for that long keeps its newer pieces."""
     return batches.remove(database, JobLogRow, JobLogRow.created_at, seconds)
 
 

@@ -1,6 +1,6 @@
-"""Lines of log: one event each, for people or as JSON, with what is bound to the work at hand, and without secrets.
+"""Log lines: one event each, as text or JSON, with the context of the current work, and without secrets.
 
-Whoever logs through the standard library, ours or a library, comes out the same way.
+Everything logged through the standard library, by us or by a library, has the same format.
 """
 
 import logging
@@ -28,7 +28,7 @@ _SUSPECT = re.compile(r"sk_|whsec_|bearer", re.IGNORECASE)
 
 
 class _StandardError(logging.Handler):
-    """Wherever standard error leads when a line is written: whoever redirects it gets the lines, too."""
+    """Standard error as it is when a line is written, so lines follow if it is redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

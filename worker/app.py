@@ -2,7 +2,7 @@
 
     celery -A worker.app worker -Q jobs
 
-No torch here: the engine is a process of its own. On SIGTERM the engine is ended and its job handed back.
+Does not import torch: the engine is a separate process. On SIGTERM the engine is stopped and its job handed back.
 """
 
 import atexit

@@ -1,7 +1,7 @@
-"""Checks uploaded datasets: each in a process apart (store/uploads/inspection), a few at once, of a tenant one at a time.
+"""Checks uploaded datasets: each in a separate process (store/uploads/inspection), a few at once, one per tenant at a time.
 
-A check is claimed under a lease (store/uploads/checks.py). Where the upload is deleted meanwhile, or this process is told to
-stop, the inspector is killed.
+A check is claimed under a lease (store/uploads/checks.py). If the upload is deleted meanwhile, or this process is told to stop,
+the inspector is killed.
 """
 
 import logging
@@ -48,7 +48,7 @@ class Checker:
         """Check until nothing waits that may be; returns how many were taken. Returns at once where as many run as may."""
         self._asked.set()
         taken = 0
-        # Asked once more after the last look: what came while this one still counted as busy is nobody else's to do.
+        # Checked once more at the end: no other thread takes what arrived while this one still counted as busy.
         while self._asked.is_set() and self._slots.acquire(blocking=False):
             try:
                 self._asked.clear()
@@ -78,7 +78,7 @@ class Checker:
                 found = None if error.code in _PASSING else JobError.of(error)
         with self._database.write() as session:
             if found is None:
-                # Nothing where the upload is gone. A moment later, since whoever asks at once would find the same.
+                # No effect if the upload was deleted. Due a moment later, because an immediate retry would find the same.
                 checks.put_back(session, claimed, 0 if self._stop.is_set() else self._settings.retry_delay_seconds)
             elif isinstance(found, JobError):
                 checks.refuse(session, claimed, found)

@@ -1,8 +1,8 @@
-"""The maintenance worker: what keeps jobs moving when a process, a message or a machine was lost.
+"""The maintenance worker: keeps jobs moving after a process, a message or a machine was lost.
 
     celery -A worker.maintenance worker -Q maintenance        celery -A worker.maintenance beat
 
-A small process of its own, without torch. Every task is idempotent: two beats, or two of these workers, may overlap.
+A small separate process without torch. Every task is idempotent: two beats, or two of these workers, may overlap.
 """
 
 import atexit
@@ -180,7 +180,7 @@ def start_tracing(**_: Any) -> None:
 
 
 def stop(**_: Any) -> None:
-    """TERM came: no further call is begun, and datasets that are being read are put back for whoever comes next."""
+    """On TERM: start no further calls, and put datasets that are being read back for the next process."""
     _stop.set()
     _sender.close()
 

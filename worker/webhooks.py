@@ -1,4 +1,4 @@
-"""Sends deliveries that are due: signed by the Standard Webhooks rules, several at once, each for a bounded time."""
+"""Sends deliveries that are due: signed according to Standard Webhooks, several at once, each with a timeout."""
 
 import logging
 import random
@@ -87,7 +87,7 @@ class Sender:
             return deliveries.claim(session, self._settings.webhook_timeout_seconds)
 
     def _send(self, claimed: Claimed) -> Outcome:
-        """One call. The answer's body is not read: nobody learns from us what a stranger's server says."""
+        """One call. The response's body is not read, so users cannot learn through us what another server returns."""
         moment = datetime.now(UTC)
         signatures = [Signer(secret).sign(claimed.message_id, moment, claimed.body) for secret in claimed.secrets]
         headers = {

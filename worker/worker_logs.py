@@ -1,4 +1,4 @@
-"""The log of the Celery processes, in the one form that all processes share, instead of Celery's own."""
+"""The log of the Celery processes, in the format that all processes share instead of Celery's own."""
 
 from typing import Any
 

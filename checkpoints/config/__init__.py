@@ -1,1 +1,1 @@
-"""config.json and a preprocessor's settings, checked field by field: what is on no list is left out, and code is refused."""
+"""config.json and preprocessor settings, checked field by field: unlisted fields are dropped, and code is refused."""

@@ -1,4 +1,4 @@
-"""Which class of transformers a checkpoint is of: what its config says or, where that says nothing, the names of its weights."""
+"""The transformers class of a checkpoint: what its config says or, if it says nothing, what the names of its weights imply."""
 
 import re
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""config.json, checked: which family it is, where its blocks are, and what its classes are called."""
+"""config.json, checked: its family, the location of its blocks, and the names of its classes."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -127,7 +127,7 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
 
 
 def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config that `read_config` has judged, what was checked: the rest is nobody's to read, nor to hand on.
+    """The checked values of a config that `read_config` has accepted; all others must not be read or passed on.
 
     Of one in the layout of our own, what `stock_config` makes of it. A note of its author's stays where it is well formed.
     """
@@ -136,7 +136,7 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     def is_used(key: str, value: Any) -> bool:
         if key in ("dtype", "torch_dtype") and value == "auto":
             return False
-        # How answers are handed over is the affair of whoever asks; and what is empty was never meant.
+        # How outputs are returned is for the caller to choose, and empty values mean nothing.
         if key in ("return_dict", "quantization_config") and not value:
             return False
         # What a machine has for attention is that machine's: with flash attention in it a result would load nowhere else.
@@ -160,8 +160,8 @@ def without_nulls(family: Family | None, config: Mapping[str, Any]) -> dict[str,
 
 
 def plain_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of that, what a class of transformers is built from: how attention runs, and under what name the folder once lay, is for
-    whoever loads it to say.
+    """The subset of these from which a transformers class is built: the attention implementation and the folder's former name
+    are for the loader to choose.
     """
     left_out = {*ATTENTION_FIELDS, "_name_or_path", "name_or_path"}
     return {key: value for key, value in used_values(family, config).items() if key not in left_out}

@@ -1,4 +1,5 @@
-"""Dense modules of sentence-transformers: linear maps between an embedding's pooling and its normalization, read without trust.
+"""Dense modules of sentence-transformers, linear maps between an embedding's pooling and its normalization, read as untrusted
+input.
 
 Their activation is one of a list, by name: nothing is imported for it.
 """

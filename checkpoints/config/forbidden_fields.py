@@ -1,4 +1,4 @@
-"""Config fields that make a loader run code, fetch something or read another file. None of them is wanted here."""
+"""Config fields that make a loader run code, fetch something or read another file. All of them are refused."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether a preprocessor makes inputs at all, and of the size that config.json describes, as far as both say it."""
+"""Whether a preprocessor makes inputs, and whether their size matches config.json, as far as both state it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,6 +1,6 @@
-"""Fields of the settings of a feature extractor or an image processor, with what each may be; others are left out.
+"""The allowed fields of feature extractor and image processor settings, with their allowed values; others are dropped.
 
-As transformers 4 and 5 write them. What a family needs of them beyond their type is checked beside the config.
+They are those that transformers 4 and 5 write. What a family requires of them beyond their type is checked beside the config.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
 NULL_SAYS = ("padding", "truncation")
 """Where null is not the class's own value, beside truths."""
 UNREAD = frozenset({"_valid_processor_keys", "do_feature_extract", "return_tensors"})
-"""Written by some versions of transformers and tools, and read by none: nobody needs to be told that they are left out."""
+"""Written by some versions of transformers and tools, and read by none, so they are dropped without a warning."""
 
 
 def named_settings(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The layout of our own in which a result says how wide each of its blocks is: told apart, and its widths read and checked.
+"""The custom layout, in which a result states the width of each of its blocks: recognised, and its widths read and checked.
 
-Only numbers are taken out of such a config. The code beside the weights is not read, whatever it says: who loads the checkpoint
-here runs Secateur's own, and a result gets that again.
+Only numbers are taken from such a config. The code beside the weights is never read: Secateur loads the checkpoint with its own
+code, and a result gets that code again.
 """
 
 from collections.abc import Mapping, Sequence

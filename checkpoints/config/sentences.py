@@ -1,7 +1,7 @@
-"""The files that sentence-transformers puts around an encoder of text, read without trust: what runs after it, and what before.
+"""The files that sentence-transformers adds to a text encoder, read as untrusted input: what runs after it, and what before.
 
-A folder is one of theirs where `modules.json` lies in it. Of its modules an encoder, a pooling, dense maps and a normalization
-are known; their settings are checked value by value, and what a result carries is written anew from what was checked.
+A folder is one of theirs if it contains `modules.json`. Of its modules we support an encoder, a pooling, dense maps and a
+normalization. Their settings are checked value by value, and the files of a result are written from the checked values.
 """
 
 import re

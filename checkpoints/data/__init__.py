@@ -1,1 +1,1 @@
-"""What a checkpoint's data looks like: folders and splits, columns, bounds of clips, images and texts."""
+"""The format of a checkpoint's data: folders and splits, columns, limits of clips, images and texts."""

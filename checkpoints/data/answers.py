@@ -1,8 +1,8 @@
-"""Answers to questions as SQuAD has them (Rajpurkar et al., arXiv 1606.05250): texts, and where in the context each begins.
+"""Answers to questions in SQuAD's format (Rajpurkar et al., arXiv 1606.05250): texts, and where in the context each begins.
 
 Files have them as a struct of lists, `{"text": […], "answer_start": […]}`, as `datasets` writes SQuAD, or as a list of structs,
 `[{"text": …, "answer_start": …}]`, as SQuAD's own files do. No answer is an empty list (SQuAD 2.0, arXiv 1806.03822). The
-inspector and the engine both come here, and who reads SQuAD's own files: articles of paragraphs of questions.
+inspector, the engine and the reader of SQuAD's own files (articles of paragraphs of questions) all use this module.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

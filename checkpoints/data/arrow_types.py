@@ -1,4 +1,5 @@
-"""The type of an Arrow column in the words of shard_types.py, without Arrow: the API has none, so its functions are handed in."""
+"""The type of an Arrow column in the terms of shard_types.py, without importing Arrow: the API has none, so callers pass its
+functions."""
 
 from typing import Any
 

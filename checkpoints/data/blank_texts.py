@@ -1,7 +1,7 @@
-"""Rows without a text: null, empty or white space alone, as corpora keep the ends of their paragraphs.
+"""Rows without a text: null, empty or only white space, as in corpora that keep the ends of their paragraphs.
 
-Where nothing is asked of a row but its own text, such a row says nothing: it is left out and counted. Beside a label it is a
-mistake of the data, and refused. The inspector, the service and the engine must agree on which rows these are.
+If a task reads only the row's own text, such a row contains nothing: it is left out and counted. Beside a label it is an error in
+the data, and refused. The inspector, the service and the engine must agree on which rows these are.
 """
 
 from collections.abc import Mapping

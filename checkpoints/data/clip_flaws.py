@@ -1,6 +1,6 @@
-"""What is odd about a recording that can be read all the same: it is taken, counted, and warned of.
+"""Flaws of a recording that can still be read: it is accepted, counted, and causes a warning.
 
-The inspector and the engine ask it of every clip.
+The inspector and the engine check every clip for them.
 """
 
 from collections.abc import Mapping

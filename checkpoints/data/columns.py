@@ -1,4 +1,4 @@
-"""Which column of a dataset is what, for a checkpoint: by the name a user gave, else by type and usual name.
+"""The role of each column of a dataset for a checkpoint: by the name that the user gave, otherwise by type and usual name.
 
 The service calls it when a job is submitted, the inspector when a dataset is completed, the engine when it reads the data: all
 three must find the same.
@@ -98,7 +98,7 @@ class FoundColumns:
     group: str | None
     pair: str | None = None
     unread: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-    """Other columns of texts, of a classifier of texts whose column nobody named."""
+    """Other text columns, for a text classifier whose column the user did not name."""
 
     @property
     def warnings(self) -> tuple[JobWarning, ...]:
@@ -153,7 +153,7 @@ def inspected_columns(kinds: Kinds, wanted: Columns, unlike: Unlike = _ALIKE) ->
     found = _find(kinds, wanted, modality, head, unlike)
     check_alike(kinds, found, unlike, but=() if wanted.label else ("label",))
     if found.label is not None and wanted.label is None and kinds[found.label] is ColumnKind.OTHER:
-        # Scores of pairs, say: no labels, and whoever needs none does not mind them.
+        # For example scores of pairs: they are no labels, and tasks without labels ignore them.
         found = replace(found, label=None)
     return modality, found
 
@@ -227,8 +227,8 @@ def check_named(kinds: Kinds, wanted: Columns) -> None:
 
 
 def _offered(kinds: Kinds, wanted: Columns, unlike: Unlike) -> Kinds:
-    """A column in which shards differ is not found by its type alone: most likely nobody means it. By a usual name it is, and is
-    refused then."""
+    """A column in which shards differ is not found by its type alone, because it is probably not meant. By a usual name it is
+    found, and then refused."""
     named = (*USUAL_NAMES, *wanted.named().values())
     return {
         name: kind

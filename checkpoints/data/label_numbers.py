@@ -1,4 +1,4 @@
-"""Labels that are the numbers of classes: what data has to say of classes that share a name, or whose names it never knew."""
+"""Labels that are class numbers: for classes that share a name, or data that does not contain the names."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ def unclear_ids(names: Collection[str], pointer: str) -> SecateurError:
 
 
 def by_number(labels: Sequence[str], used: Collection[str]) -> tuple[JobWarning, ...]:
-    """A warning where that is how labels are matched: nobody but the data's author knows that both count alike."""
+    """A warning if labels are matched by number, because only the data's author knows that both count alike."""
     numbers = class_numbers(labels, used)
     if numbers is None:
         return ()

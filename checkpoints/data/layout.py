@@ -1,4 +1,4 @@
-"""How a data folder is laid out: which of its files belong to which split. Looks at names only, opens none."""
+"""The layout of a data folder: which of its files belong to which split. Looks only at names and opens no files."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

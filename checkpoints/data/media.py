@@ -1,4 +1,4 @@
-"""Bounds of clips, images and texts in a dataset: the inspector and the engine must agree on what they take."""
+"""Limits of clips, images and texts in a dataset: the inspector and the engine must accept the same."""
 
 from api_schemas.enums import ColumnKind
 

@@ -1,6 +1,6 @@
-"""Splits whose rows have no labels: a benchmark keeps those of its test split to itself, and writes null or -1 in their place.
+"""Splits whose rows have no labels: a benchmark withholds those of its test split, and writes null or -1 in their place.
 
-The inspector, the service and the engine must agree on it: such a split is left out where labels are needed.
+The inspector, the service and the engine must agree on it: such a split is left out if labels are needed.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,7 @@
-"""What the roles of a dataset have to have for a job to say anything: rows, classes, and inputs of their own.
+"""What each role of a dataset needs for a meaningful job: rows, classes, and inputs that no other role has.
 
-The service asks when a job is submitted and knows the dataset, the engine when it has read the data: the same rules, so that a
-dataset of the hub is judged as an upload is.
+The service checks it when a job is submitted, if it knows the dataset; the engine checks it when it has read the data. The rules
+are the same, so hub datasets are judged like uploads.
 """
 
 from collections.abc import Collection, Mapping

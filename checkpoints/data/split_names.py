@@ -1,4 +1,4 @@
-"""Which split of a dataset a file of rows belongs to, and which split plays which role, from their names.
+"""Which split a file of rows belongs to, and which role each split has, from their names.
 
 The inspector, the estimate and the engine must agree on it.
 """

@@ -1,7 +1,7 @@
-"""Rows of CSV and JSON files, a row at a time, and what their columns hold.
+"""Rows of CSV and JSON files, one at a time, and the contents of their columns.
 
-A CSV does not say what its cells are. Labels and texts are taken as they are written, whatever they look like: `None`, `NA` and
-`01` are labels like any other. The client that packs such files and the engine that reads them both come here.
+A CSV does not state the types of its cells. Labels and texts are taken as written: `None`, `NA` and `01` are labels like any
+other. The client that packs such files and the engine that reads them both use this module.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""What Secateur needs to know of a model family, as data: where its blocks are, what they are called, what they cost."""
+"""What Secateur needs to know of a model family, as data: where its blocks are, their names, their costs."""
 
 import re
 from collections.abc import Callable, Mapping

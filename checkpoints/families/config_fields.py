@@ -1,9 +1,9 @@
-"""Fields of config.json that no formula here reads and that checkpoints have all the same, with what each may be.
+"""Fields of config.json that no formula here reads but that checkpoints contain, with their allowed values.
 
-What neither a family's own data nor these tables name is left out, with a warning, before any class of transformers sees it: all
-kinds of tools write into a config, and no stock class reads that. The tables hold what transformers 4 and 5 write for the classes
-supported here, and what published checkpoints of them carry from older tools. A key that a new version of transformers reads goes
-where it belongs, with a rule; tests/unit/checkpoints/config/test_config_fields.py looks for such keys in its sources.
+A field that neither a family's own data nor these tables name is dropped, with a warning, before any transformers class sees it:
+all kinds of tools write into a config, and no stock class reads their fields. The tables contain what transformers 4 and 5 write
+for the supported classes, and what published checkpoints of them have from older tools. If a new version of transformers reads
+another key, add it with a rule; tests/unit/checkpoints/config/test_config_fields.py looks for such keys in its sources.
 """
 
 from collections.abc import Mapping

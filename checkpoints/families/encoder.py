@@ -1,4 +1,4 @@
-"""Encoders and decoders whose layers are all alike: their blocks from a few numbers and templates of names."""
+"""Encoders and decoders with identical layers: their blocks from a few numbers and name templates."""
 
 from dataclasses import dataclass
 

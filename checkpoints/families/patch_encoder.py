@@ -1,4 +1,5 @@
-"""What encoders of patches share (AST, ViT, DeiT), as transformers 5 implements them: names, now and in files, and norms."""
+"""What patch encoders share (AST, ViT, DeiT), as transformers 5 implements them: names in the module tree and in files, and
+norms."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,1 +1,1 @@
-"""The files of a checkpoint, read without trust: safetensors headers, shard indexes, JSON, names of preprocessor files."""
+"""The files of a checkpoint, read as untrusted input: safetensors headers, shard indexes, JSON, names of preprocessor files."""

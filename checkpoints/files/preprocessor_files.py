@@ -1,4 +1,4 @@
-"""The files beside a checkpoint that say how its inputs are made: their names, bounds, and the classes that may read them."""
+"""The files beside a checkpoint that define its inputs: their names, limits, and the classes that may read them."""
 
 from collections.abc import Mapping
 from typing import Any

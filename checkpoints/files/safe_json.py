@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded in size and depth, without repeated keys or constants that JSON does not have."""
+"""Untrusted JSON: limited in size and depth, without repeated keys or constants that JSON does not have."""
 
 import json
 from math import isfinite
@@ -69,7 +69,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _finite(text: str) -> float:
-    # Valid JSON, but Python reads 1e400 as infinity, which is nobody's width.
+    # Valid JSON, but Python reads 1e400 as infinity, which is no valid width.
     number = float(text)
     if not isfinite(number):
         raise UnsafeJsonError(f"contains the number {text[:40]}, which is too large")

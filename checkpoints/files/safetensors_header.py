@@ -1,7 +1,7 @@
-"""The header of a safetensors file, read without trust: names, dtypes, shapes and offsets, and never a weight.
+"""The header of a safetensors file, read as untrusted input: names, dtypes, shapes and offsets, and never a weight.
 
-The format: 8 bytes little-endian header length n, n bytes of JSON, then the tensors one after another. The reference
-reader accepts repeated keys, names with path separators, absurd shapes and headers of any size; this one does not.
+The format: 8 bytes little-endian header length n, n bytes of JSON, then the tensors one after another. The reference reader
+accepts repeated keys, names with path separators, absurd shapes and headers of any size; this one does not.
 """
 
 import re

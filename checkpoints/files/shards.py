@@ -1,4 +1,4 @@
-"""Weights in several files: the index that says which tensor lies where, checked against the headers it speaks of."""
+"""Weights in several files: the index that says which tensor is in which file, checked against the files' headers."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whether two tensors of a checkpoint hold the same bytes, without either in memory."""
+"""Whether two tensors of a checkpoint have the same bytes, without loading either."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Names of tensors as wrappers and older versions wrote them, and the names of the module tree of transformers 5 for them."""
+"""Maps tensor names from wrappers and older versions to names in the module tree of transformers 5."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ T = TypeVar("T")
 WRAPPERS = ("module.", "_orig_mod.")
 """What torch's DataParallel and torch.compile put before every name of a model that is saved inside them."""
 MOST_WRAPPERS = 4
-"""Of one model: more are nobody's, and each is looked for in every name."""
+"""Per model: no real model has more, and each is searched for in every name."""
 
 RENAMED = (
     # TensorFlow's names of a norm's weight and bias, which the first conversions kept.

@@ -1,7 +1,7 @@
 """What a cut is expected to leave before anything is scored: the widths nearest to a share, taken evenly everywhere.
 
-Which structures go only scores can say; how many go, the share, the granularity and what has to stay say already. Taken in
-equal parts from all that compete, they give the parameters, FLOPs and bytes that the real choice comes close to.
+Only scores can say which structures are removed. The share, the granularity and the minimums already say how many. Taken in equal
+parts from all that compete, they give parameters, FLOPs and bytes close to those of the real selection.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a spec can reach on a model: the smallest cut it can make, and the most that leaves what has to stay."""
+"""What a spec can reach on a model: the smallest cut it can make, and the largest that respects its minimums."""
 
 from collections.abc import Collection
 from math import ceil

@@ -1,4 +1,4 @@
-"""The schedule: which share of the target's kind is gone after each step."""
+"""The schedule: which share, in the target's unit, is removed after each step."""
 
 from api_schemas.enums import ScheduleShape, TargetKind
 from api_schemas.results.metrics import DropSearch

@@ -1,4 +1,4 @@
-"""What a spec leaves to the model, settled: by what it is scored, and which widths are fast and leave enough to choose from."""
+"""Resolves what a spec leaves to the model: the criterion, and widths that are fast and leave enough choice."""
 
 from typing import TypeVar
 
@@ -59,7 +59,7 @@ def _allows(pruning: Pruning, shape: ModelShape, widths: AttentionWidths) -> boo
         return False
     for kind, share in pruning.target.goals or ((pruning.target.kind, None),):
         counted = TargetKind.FLOPS if kind is TargetKind.LATENCY else kind
-        # Of a bound on the drop nobody knows how much will go: as much as may be chosen in multiples at all.
+        # With a bound on the drop the removed share is not known: assume the largest for which multiples are used.
         share = MOST * max_share(shape, widths, pruning, counted) if share is None else share
         if share > MOST * max_share(shape, widths, pruning, counted):
             return False

@@ -1,1 +1,1 @@
-"""Parameters, FLOPs and bytes of a model by its widths, and what the work of a job is proportional to."""
+"""Parameters, FLOPs and bytes of a model from its widths, and the quantities that determine a job's time and memory."""

@@ -1,4 +1,4 @@
-"""What a job has to do, counted: the work that its time, and the bytes that its memory, are taken to be proportional to."""
+"""The work of a job, to which its time is assumed proportional, and the bytes, to which its memory is."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a target counts in: what a channel or neuron costs, and how much of the original has gone, in parameters or in FLOPs."""
+"""The unit of a target: the cost of a channel or neuron, and how much of the original was removed, in parameters or in FLOPs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

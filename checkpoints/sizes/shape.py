@@ -1,4 +1,4 @@
-"""What of a checkpoint decides its cost: the shapes of its attentions and feed-forward blocks, and what lies outside them."""
+"""What determines a checkpoint's cost: the shapes of its attentions and feed-forward blocks, and the rest of the model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class AttentionShape(FrozenModel):
 
 
 def whole_widths(blocks: Sequence[AttentionShape]) -> tuple[LayerWidths, ...]:
-    """`whole` of each, made once for those that are alike: a stranger's config may tell of a thousand layers of many heads."""
+    """`whole` of each, made once for identical layers: an untrusted config may declare a thousand layers with many heads."""
     made: dict[tuple[int, int, int, bool], LayerWidths] = {}
     found = []
     for block in blocks:

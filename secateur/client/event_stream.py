@@ -1,4 +1,4 @@
-"""A job's events as they come: by the stream, and by polling where there is none."""
+"""A job's events as they occur: from the stream, or by polling if there is no stream."""
 
 import json
 import time

@@ -1,6 +1,6 @@
-"""What the arguments of `submit` and `estimate` say, as the body of a request.
+"""Converts the arguments of `submit` and `estimate` to a request body.
 
-The service fills in what is left out and judges the rest, so that a client of another version neither adds nor refuses anything.
+The service fills in defaults and validates, so a client of another version neither adds nor refuses anything.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A job that is waited for in a notebook, shown in place. IPython is used where it runs, and never needed."""
+"""Shows a job in place while a notebook waits for it. Uses IPython if it is running, and never requires it."""
 
 import importlib
 import sys

@@ -1,1 +1,1 @@
-"""The commands of `secateur`, a file each or a few that belong together; `secateur/cli.py` puts them together."""
+"""The commands of `secateur`, one file per command or related group; `secateur/cli.py` registers them."""

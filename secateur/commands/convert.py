@@ -1,4 +1,4 @@
-"""`secateur convert`: pickles and adapters as a checkpoint that can be sent."""
+"""`secateur convert`: converts pickles and adapters to a checkpoint that can be uploaded."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`secateur jobs`, `models` and `datasets`: what there is, newest first."""
+"""`secateur jobs`, `models` and `datasets`: lists, newest first."""
 
 from collections.abc import Iterable
 from itertools import islice

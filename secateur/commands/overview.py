@@ -1,4 +1,4 @@
-"""`secateur` alone: which service answers, the newest jobs, and what to do next. And `secateur open`."""
+"""`secateur` without arguments: which service responds, the newest jobs, and what to do next. And `secateur open`."""
 
 import sys
 import webbrowser

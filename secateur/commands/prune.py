@@ -1,4 +1,4 @@
-"""`secateur prune`: the engine here and now, without a server."""
+"""`secateur prune`: runs the engine here, without a server."""
 
 import os
 from pathlib import Path

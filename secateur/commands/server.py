@@ -1,4 +1,4 @@
-"""Commands that need no service: `up`, `doctor`, `version`, and the operator's own hand on keys."""
+"""Commands that need no service: `up`, `doctor`, `version`, and managing keys directly in the database."""
 
 import sys
 from importlib.metadata import version as installed_version

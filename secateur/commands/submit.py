@@ -1,4 +1,4 @@
-"""`secateur submit` and `secateur estimate`: the same description of a job, queued or counted."""
+"""`secateur submit` and `secateur estimate`: the same description of a job, queued or estimated."""
 
 from typing import Any
 

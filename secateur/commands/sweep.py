@@ -1,4 +1,4 @@
-"""`secateur sweep` and `secateur sweeps`: many jobs on one model and one dataset, as one."""
+"""`secateur sweep` and `secateur sweeps`: many jobs on one model and one dataset, managed together."""
 
 from itertools import islice
 from typing import Annotated

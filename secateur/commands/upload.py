@@ -1,4 +1,4 @@
-"""`secateur upload model` and `secateur upload dataset`; and what submit and estimate upload first."""
+"""`secateur upload model` and `secateur upload dataset`; and the uploads that submit and estimate do first."""
 
 from collections.abc import Mapping
 from pathlib import Path

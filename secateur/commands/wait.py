@@ -1,4 +1,4 @@
-"""`secateur wait`: until jobs have ended, all of them watched at once."""
+"""`secateur wait`: waits until jobs have ended, watching all of them at once."""
 
 import asyncio
 from collections.abc import Sequence

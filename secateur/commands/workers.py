@@ -1,4 +1,4 @@
-"""`secateur workers`, what runs jobs on a service; `secateur worker`, workers of this machine, one a device."""
+"""`secateur workers` lists the workers of a service; `secateur worker` runs workers on this machine, one per device."""
 
 from itertools import islice
 from typing import Annotated

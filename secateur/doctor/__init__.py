@@ -1,4 +1,4 @@
-"""`secateur doctor`: looks over an installation, says what is wrong and how to mend it, and mends what is safe to mend.
+"""`secateur doctor`: checks an installation, says what is wrong and how to fix it, and makes safe repairs.
 
-One file for each kind of thing that is looked at. What needs the rooms of the server is asked of a process of theirs.
+One file per kind of check. Checks that need the server's packages run in a process that has them.
 """

@@ -1,4 +1,4 @@
-"""torch, the GPU, and torchaudio beside them: asked in a process of its own, since loading them takes seconds and may crash."""
+"""Checks torch, the GPU and torchaudio in a separate process, because loading them takes seconds and may crash."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The server that a client would call: is it there, is it a Secateur, and what does the key allow."""
+"""Checks the server that a client would call: whether it responds, whether it is Secateur, and what the key allows."""
 
 import os
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ MAIN_JOB = {KeyScope.MODELS_WRITE: "uploading", KeyScope.JOBS_WRITE: "submitting
 
 
 def server(url: str | None, key: str | None = None, profile: str | None = None) -> list[Finding]:
-    """Whoever answers at `url`, by default that of the environment. Nobody there is wrong only where somebody named it.
+    """Check the server at `url`, by default that of the environment. No response is an error only if a URL was given.
 
     `key`: by default that of the environment. `profile`: whose URL it is.
     """

@@ -1,4 +1,4 @@
-"""Python, and whether the installed libraries are those that the distribution's own metadata asks for."""
+"""Checks Python, and whether the installed libraries are those that the distribution's metadata requires."""
 
 import sys
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The saved service that commands use (`secateur login`): which it is, and whether its file is as it must be."""
+"""Checks the saved service that commands use (`secateur login`): which it is, and whether its file has the right permissions."""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""All checks in order, what is mended of what they find, and how it is shown."""
+"""Runs all checks in order, makes repairs, and shows the results."""
 
 import json
 from collections.abc import Callable, Iterator

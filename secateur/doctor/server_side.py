@@ -1,4 +1,4 @@
-"""The parts of a server on this machine. The rooms that know them are asked in a process of theirs: `python -m store.checkup`."""
+"""Checks the parts of a server on this machine, in a process that has the server's packages: `python -m store.checkup`."""
 
 import json
 import os

@@ -1,1 +1,1 @@
-"""`secateur up`: the whole service on one machine, its programs started, watched, restarted and stopped."""
+"""`secateur up`: the whole service on one machine. Starts, watches, restarts and stops its programs."""

@@ -1,4 +1,4 @@
-"""What of the server's half is installed: its code is a distribution of its own, and its libraries are extras of the client's."""
+"""Which parts of the server are installed: its code is a separate distribution, and its libraries are extras of the client's."""
 
 from collections.abc import Iterable
 from importlib.util import find_spec

@@ -1,7 +1,8 @@
-"""Runs a command that ends when its parent ends, however: `python -m secateur.local_server.parent_watch PARENT_PID COMMAND…`.
+"""Runs a command that ends when its parent ends, for any reason:
+`python -m secateur.local_server.parent_watch PARENT_PID COMMAND…`.
 
-`secateur up` starts everything through this, so that killing it (also with KILL) leaves nothing behind. On Linux the kernel
-sends the command TERM when the parent dies; elsewhere only an orderly stop ends it.
+`secateur up` starts everything through this, so killing it (also with KILL) leaves nothing behind. On Linux the kernel sends the
+command TERM when the parent dies; elsewhere only an orderly stop ends it.
 """
 
 import ctypes

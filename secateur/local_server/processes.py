@@ -1,7 +1,7 @@
-"""Keeps a few programs running: starts them, restarts what crashes (not for ever), and stops all of it.
+"""Keeps a few programs running: starts them, restarts crashed ones (a limited number of times), and stops them all.
 
-Each program leads a process group of its own, so that a signal of the terminal reaches only this process, which then stops
-the others in order, and so that KILL of the group is the last word.
+Each program leads its own process group, so a signal from the terminal reaches only this process, which then stops the others in
+order, and KILL of the group ends a program and its children.
 """
 
 import contextlib

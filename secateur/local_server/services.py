@@ -1,7 +1,7 @@
 """The embedded stack: which programs make up the service on one machine, and how they find each other.
 
-Broker, database and artifacts are local (DESIGN: the same code as in production, only settings differ). Whoever sets
-SECATEUR_BROKER_URL, SECATEUR_DATABASE_URL or SECATEUR_ARTIFACTS_URL has that used instead; then no Valkey is started.
+Broker, database and artifacts are local: the code is the same as in production, only settings differ. If SECATEUR_BROKER_URL,
+SECATEUR_DATABASE_URL or SECATEUR_ARTIFACTS_URL is set, that is used instead; with a broker URL, no Valkey is started.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""`secateur worker --devices 0,1,2,3`: a job worker for each device of this machine, or one for all of them, started, watched and
+"""`secateur worker --devices 0,1,2,3`: one job worker per device of this machine, or one for all of them; started, watched and
 stopped together.
 
-Each is the usual Celery worker (worker/app.py). What its engines see of the machine's GPUs, and its name, come from its
-environment; what it says goes where this process writes.
+Each is an ordinary Celery worker (worker/app.py). Its name and the GPUs that its engines see come from its environment; its
+output goes where this process writes.
 """
 
 import os

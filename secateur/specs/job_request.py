@@ -1,4 +1,4 @@
-"""A job as the command line describes it: a spec file, options over it, `--set` over both; checked, then sent."""
+"""A job as the command line describes it: a spec file, overridden by options, overridden by `--set`; validated, then sent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

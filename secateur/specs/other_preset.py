@@ -1,4 +1,4 @@
-"""The request of a job without what its preset filled in, so that another preset fills it."""
+"""The request of a job without the values that its preset filled in, so that another preset can fill them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A sweep as the command line describes it: a file, options over it, held against the contract, then sent."""
+"""A sweep as the command line describes it: a file, overridden by options; validated, then sent."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

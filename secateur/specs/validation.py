@@ -1,4 +1,4 @@
-"""A spec held against the contract before anything is sent; what is wrong is said as the service says it, with the near match."""
+"""Validates a spec before anything is sent; errors have the service's words, with the nearest known name."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""YAML by the core schema of YAML 1.2, which JSON is a part of.
+"""YAML with the core schema of YAML 1.2, a superset of JSON.
 
-PyYAML reads YAML 1.1: there `1e-3` is a text, `no` is false and `2026-01-05` a day. None of that is what a spec means.
+PyYAML reads YAML 1.1, where `1e-3` is a text, `no` is false and `2026-01-05` a day. A spec means none of these.
 """
 
 import re

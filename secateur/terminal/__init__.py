@@ -1,1 +1,1 @@
-"""What the command line shows: consoles, tables, progress bars, numbers as people write them."""
+"""Terminal output: consoles, tables, progress bars, human-readable numbers."""

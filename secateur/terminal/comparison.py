@@ -1,4 +1,4 @@
-"""Steps of one or several jobs as one table: what is gone, what it cost, what it gave."""
+"""Steps of one or several jobs as one table: what was removed, lost and gained."""
 
 from collections.abc import Iterator, Sequence
 

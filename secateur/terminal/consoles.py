@@ -1,4 +1,4 @@
-"""Where results and everything else are written: results to standard output, the rest to standard error."""
+"""Where output goes: results to standard output, everything else to standard error."""
 
 import contextlib
 import os

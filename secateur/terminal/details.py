@@ -1,4 +1,4 @@
-"""One thing in full: a job, a model, a dataset, and what a job would come to."""
+"""One thing in full: a job, a model, a dataset, and the estimate of a job."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Events of a job as lines for people."""
+"""Events of a job as human-readable lines."""
 
 from api_schemas.results import events
 from api_schemas.results.events import JobEvent, JobEventBody

@@ -1,4 +1,4 @@
-"""Moments, sizes, states and targets in a few words."""
+"""Times, sizes, states and targets in a few words."""
 
 from datetime import UTC, datetime
 
@@ -100,5 +100,5 @@ def target(wanted: Target) -> str:
 
 
 def named(job: JobResource) -> str:
-    """What people call it; by its id, shortened, where nobody named it."""
+    """Its name, or its shortened id if it has none."""
     return clean(job.name) if job.name else job.id[:12]

@@ -1,4 +1,4 @@
-"""Shows a running job: a live bar on a terminal, a line a phase elsewhere. Fed by the engine's events or by polling."""
+"""Shows a running job: a live bar on a terminal, one line per phase elsewhere. Fed by the engine's events or by polling."""
 
 from types import TracebackType
 from typing import Self

@@ -73,7 +73,7 @@ def _rows(dataset: DatasetResource) -> str:
 
 
 def keys_table(keys: Iterable[KeyResource], width: int) -> Table:
-    """Without tokens: nobody has them but who was given them. Ids are whole: `revoke` needs them."""
+    """Without tokens, which only their owners have. Ids are not shortened, because `revoke` needs them."""
     columns: list[Column[KeyResource]] = [
         Column("key", lambda key: key.id),
         Column("name", lambda key: clean(key.name or ""), below="key", longest=_NAME),

@@ -1,4 +1,4 @@
-"""Bars on standard error, where that is a terminal: of bytes on their way, and of jobs that are waited for."""
+"""Progress bars on standard error, if that is a terminal: for transfers, and for jobs that are waited for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

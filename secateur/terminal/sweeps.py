@@ -1,4 +1,4 @@
-"""Sweeps: a list of them, and one as a table."""
+"""Sweeps: a list of them, and one sweep as a table."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Tables that say the same at every width: where there is little room, some columns stand below others, and ids are shortened."""
+"""Tables that say the same at every width: if there is little room, some columns move below others, and ids are shortened."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

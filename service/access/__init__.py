@@ -1,1 +1,1 @@
-"""Who calls and what they may: the caller, rate limits, addresses that send wrong keys, sessions of browsers and their cookie."""
+"""Authentication: the caller, rate limits, addresses that send wrong keys, browser sessions and their cookie."""

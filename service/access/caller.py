@@ -1,4 +1,4 @@
-"""Who calls: everything a request may see or change follows from this."""
+"""The caller: everything that a request may see or change follows from it."""
 
 from dataclasses import dataclass, field
 
@@ -22,4 +22,4 @@ class Caller:
 
 
 ANYBODY = Caller(DEFAULT_TENANT, frozenset(KeyScope))
-"""Whoever reaches a server without keys."""
+"""The caller of a server without keys."""

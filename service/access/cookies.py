@@ -1,4 +1,4 @@
-"""The cookie of a session. Over TLS its name makes browsers keep it to this host and to TLS (`__Host-`), and no other counts."""
+"""The session cookie. Over TLS, its name (`__Host-`) makes browsers restrict it to this host and to TLS; no other is accepted."""
 
 from fastapi import Request, Response
 

@@ -1,7 +1,7 @@
-"""Keys that were refused, by the address they came from: whoever guesses soon asks the database no more.
+"""Counts refused keys by client address, so that guessing keys soon causes no database queries.
 
-An address may be a whole office's, or that of a proxy that nobody named to the server. So a key that was let in lately is
-still let in, whatever its neighbours try.
+An address may belong to a whole office, or to a proxy that the server was not told about. So a key that was accepted recently is
+still accepted, whatever others at its address try.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from service.access.rate_limits import Counter
 from store.settings import Settings
 
 BUCKETS = 2**14
-"""Addresses are counted in so many: whoever has a network full of them takes no more memory than that."""
+"""Number of counters for addresses: an attacker with a whole network of them uses no more memory than this."""
 REMEMBERED = 4096
-"""Most keys that are known to have been let in."""
+"""Maximum number of remembered keys that were accepted."""
 IPV6_PREFIX = 64
-"""What one subscriber gets; all of it counts as one address."""
+"""The prefix that one subscriber gets; all of it counts as one address."""
 
 
 class FailedAttempts:
@@ -38,7 +38,7 @@ class FailedAttempts:
 
     @contextmanager
     def counted(self, address: str | None, token: str) -> Iterator[None]:
-        """Around finding out whose key `token` is. Raises RATE_LIMITED, before that, where too many from `address` were nobody's.
+        """Wraps the lookup of the key `token`. Raises RATE_LIMITED before it, if `address` sent too many invalid keys.
 
         `address` is the caller's as the server sees it; None on a Unix socket.
         """

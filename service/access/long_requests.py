@@ -1,8 +1,8 @@
-"""Requests that last, such as streams, downloads and uploads of hours: whether their key still opens anything is asked again.
+"""Long requests, such as streams, downloads and uploads that take hours: re-checks whether their key is still valid.
 
-However many are open, one task asks for all of their keys and sessions at once, every few seconds. Where the answer is no, what
-is being streamed breaks off and what is being sent is refused. An answer that comes in one piece is given: what it tells of was
-asked for while the key was valid. Everything here runs on the event loop; only queries go to a thread.
+One task checks the keys and sessions of all open requests together, every few seconds. If a key is no longer valid, a stream is
+broken off and an upload refused. A response in one piece is still sent: its contents were requested while the key was valid.
+Everything here runs on the event loop; only queries go to a thread.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class LongRequests:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def check(self) -> None:
-        """Ask for every request that is open now, and end those whose key or session has ended."""
+        """Check every request that is open now, and end those whose key or session has ended."""
         asked = tuple(self._open)
         for request in await run_in_threadpool(self._ended, asked):
             log.info("key %s is no longer valid: ending a request that uses it", request.caller.key_id)

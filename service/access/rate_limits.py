@@ -1,4 +1,4 @@
-"""How often something may happen in a minute. Counted by the library `limits`, in this process or in the broker's Redis."""
+"""How often something may happen per minute. Counted by the library `limits`, in this process or in the broker's Redis."""
 
 import logging
 import math
@@ -53,7 +53,7 @@ class Counter:
             return None
 
     def used(self, name: str, most: int) -> int | None:
-        """How many in the last minute; None where nobody can tell."""
+        """How many in the last minute; None if that is unknown."""
         try:
             return most - self.limiter.get_window_stats(RateLimitItemPerMinute(most), self.namespace, name).remaining
         except StorageError:
@@ -93,7 +93,7 @@ class RateLimits:
             raise SecateurError(ErrorCode.RATE_LIMITED, detail, retry_after=wait)
 
     def used(self, tenant: str) -> int | None:
-        """Requests of the last minute; None where nobody counts."""
+        """Requests of the last minute; None if they are not counted."""
         return None if self.most is None else self.counter.used(tenant, self.most)
 
 

@@ -1,5 +1,5 @@
-"""Who calls by the cookie of a session. A browser sends it by itself, so whatever changes something has to show that it comes
-from our own page: by its origin, and by a token that only that page has."""
+"""Identifies a caller by the session cookie. Browsers send cookies automatically, so a request that changes something must prove
+that it comes from our own page: by its origin, and by a token that only that page has."""
 
 import hmac
 

@@ -1,4 +1,4 @@
-"""Threads are shared fairly: requests of one tenant wait for one another before they keep another tenant's waiting."""
+"""Shares threads fairly: requests of one tenant wait for one another before they delay another tenant's."""
 
 import asyncio
 import inspect

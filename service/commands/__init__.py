@@ -1,1 +1,1 @@
-"""Programs beside the server, for its operator."""
+"""Programs for the operator, beside the server."""

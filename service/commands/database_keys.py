@@ -1,7 +1,7 @@
-"""`python -m service.commands.database_keys`: the operator's own hand on keys, straight at the database.
+"""`python -m service.commands.database_keys`: lets the operator manage keys directly in the database.
 
-`secateur database-keys` starts it. The first key of a database cannot be made over HTTP, and neither can keys of another
-tenant: whoever may reach the database may do both here. Tokens go to standard output, and nothing else does.
+`secateur database-keys` starts it. The first key of a database cannot be created over HTTP, and neither can keys of another
+tenant: anyone with access to the database can do both here. Only tokens go to standard output.
 """
 
 import sys

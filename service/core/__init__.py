@@ -1,1 +1,1 @@
-"""The rules of the service. Functions here know nothing of HTTP; they raise SecateurError and never commit half."""
+"""The rules of the service. Functions here know nothing of HTTP; they raise SecateurError and never commit partial changes."""

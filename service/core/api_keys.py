@@ -1,4 +1,4 @@
-"""Keys of a tenant: made, listed and revoked by its administrators."""
+"""API keys of a tenant: created, listed and revoked by its administrators."""
 
 from api_schemas.api.access import KeyRequest, KeyResource, NewKey
 from api_schemas.api.resources import Page

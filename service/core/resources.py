@@ -1,4 +1,4 @@
-"""Rows of the store as the resources of the API."""
+"""Converts rows of the store to resources of the API."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""After a commit: whoever is to act on it is told, if the broker answers."""
+"""After a commit: wakes the process that has to act on it, if the broker responds."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The rules of webhooks: an address is judged before it is kept, a secret is shown once."""
+"""The rules of webhooks: an address is checked before it is stored, a secret is shown once."""
 
 from api_schemas.api.resources import Page
 from api_schemas.api.webhooks import (

@@ -1,4 +1,4 @@
-"""The workers there are, for administrators. They work for every tenant; whose job one runs is said to that tenant alone."""
+"""The list of workers, for administrators. Workers serve every tenant; only the tenant of a running job sees which job it is."""
 
 from api_schemas.api.resources import Page
 from api_schemas.api.workers import WorkerResource

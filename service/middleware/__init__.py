@@ -1,1 +1,1 @@
-"""What every request passes before a route sees it: hosts, limits, who calls, log and metrics."""
+"""What every request passes before a route sees it: host check, limits, authentication, log and metrics."""

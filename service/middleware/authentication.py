@@ -1,4 +1,4 @@
-"""Who calls, found out before anything else of a request is read: its body, its address, its parameters."""
+"""Authenticates the caller before anything else of a request is read: its body, its address, its parameters."""
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -19,10 +19,10 @@ THREADS = 8
 
 
 class Authenticate:
-    """ASGI middleware: below /v1 and on the pages nobody gets further without a valid key (setting `auth`), over the tenant's
-    rate, or from an address that sent too many keys that were none.
+    """ASGI middleware: below /v1 and on the pages it stops requests without a valid key (setting `auth`), over the tenant's
+    rate limit, or from an address that sent too many invalid keys.
 
-    `request.state.caller` is set there, for service/dependencies.py. What lies elsewhere is public.
+    `request.state.caller` is set there, for service/dependencies.py. All other addresses are public.
     """
 
     def __init__(self, app: ASGIApp, services: Services) -> None:

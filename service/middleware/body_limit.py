@@ -1,4 +1,5 @@
-"""Bounds every request body but those of file uploads, which bound themselves: counted as it comes, not believed."""
+"""Limits every request body except file uploads, which have their own limits: counts bytes as they arrive and does not trust
+headers."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

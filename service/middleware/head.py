@@ -1,4 +1,4 @@
-"""HEAD wherever GET is answered (RFC 9110, 9.3.2): load balancers and download managers ask with it."""
+"""Answers HEAD wherever GET is answered (RFC 9110, 9.3.2), for load balancers and download managers."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,7 +8,7 @@ STATE_KEY = "head"
 class HeadAsGet:
     """ASGI middleware: a HEAD request is routed as GET and its answer sent without the body.
 
-    `request.state.head` is set on it, so that a route need not read what nobody is going to get.
+    `request.state.head` is set on it, so that a route need not read a body that will not be sent.
     """
 
     def __init__(self, app: ASGIApp) -> None:

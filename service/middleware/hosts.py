@@ -1,9 +1,9 @@
-"""Whom the service answers at all: by whose address a request comes, and by which name it was called.
+"""Which requests the service answers at all: by the addresses of the connection, and by the host name that was used.
 
-Without keys the service is for this machine alone. That cannot be left to how it was started (whoever binds it to all
-addresses would open it to the network), so every connection is looked at: both of its ends must be loopback. And since a
-browser on this machine would carry a stranger's page in here (DNS rebinding), the name it was called by must be one of this
-machine's, and a page that calls must be our own.
+Without keys the service is for this machine only. This must not depend on how it was started (binding it to all addresses would
+expose it to the network), so every connection is checked: both of its ends must be loopback. A browser on this machine could also
+be used by a malicious page (DNS rebinding), so the host name must be one of this machine's, and a page that calls must be our
+own.
 """
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""Every request has a name, a line in the log and a place in the metrics; one that may change something is a trace."""
+"""Every request gets an id, a log line and a place in the metrics; one that may change something also gets a trace."""
 
 import re
 import time
@@ -88,7 +88,7 @@ class RequestLog:
         )
 
     def _template(self, request: Request) -> str:
-        """Such as `/v1/jobs/{job_id}`: a label of few values, whatever addresses strangers make up."""
+        """Such as `/v1/jobs/{job_id}`: a label with few values, whatever addresses clients invent."""
         if self._templates is None:
             self._templates = {
                 context.endpoint: context.path_format
@@ -99,7 +99,7 @@ class RequestLog:
 
 
 def _begun(request: Request) -> Span:
-    """A trace of its own, whatever the caller's may be: that one is linked. So nobody chooses what is sampled here, or joins
+    """A new trace, linked to the caller's if there is one. So callers cannot choose what is sampled here, or join
     another's trace.
     """
     if request.method in _READS:

@@ -1,4 +1,4 @@
-"""What is refused of every request before anything of its body is read: too many headers, forms and texts."""
+"""Refuses requests by their head, before their body is read: too many headers, forms and texts."""
 
 from starlette.datastructures import Headers
 from starlette.requests import Request

@@ -1,10 +1,11 @@
-"""uvicorn's HTTP protocol with deadlines, which uvicorn has none of.
+"""uvicorn's HTTP protocol with deadlines, which uvicorn lacks.
 
-To be asked for with `uvicorn --http service.middleware.slow_clients:BoundedProtocol`.
+Use it with `uvicorn --http service.middleware.slow_clients:BoundedProtocol`.
 
-A connection costs memory and a file descriptor for as long as it is open, and a client that sends a byte a minute keeps it open
-for ever. Here the head of a request has to come within a time, its body at a rate, and what is answered has to be taken. Whoever
-is slower gets 408 where that can still be said, and the connection is closed. Waiting for this side is never counted.
+A connection costs memory and a file descriptor as long as it is open, and a client that sends a byte a minute keeps it open
+forever. So the head of a request must arrive within a time limit, its body at a minimum rate, and the client must read the
+response. A client that is slower gets 408, if that is still possible, and the connection is closed. Time spent waiting for the
+service is not counted.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""The OpenAPI document and its pages: texts, and examples of every request and answer."""
+"""The OpenAPI document and its pages: texts, and examples of every request and response."""

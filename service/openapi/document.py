@@ -1,4 +1,4 @@
-"""The OpenAPI document beyond what the routes say themselves: texts, tags, and the one shape of every error."""
+"""The OpenAPI document beyond what the routes declare: texts, tags, and the common shape of all errors."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every answer of the page has: headers that let a browser do little, and errors that are pages, too."""
+"""What every response of the page has: restrictive headers, and errors as pages."""
 
 from http import HTTPStatus
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""`/compare?job=…&job=…`: two to four jobs over each other."""
+"""`/compare?job=…&job=…`: two to four jobs drawn over each other."""
 
 from typing import Annotated
 

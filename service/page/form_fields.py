@@ -1,4 +1,4 @@
-"""The fields of the form of a new job, as its address carries them."""
+"""The fields of the form for a new job, as query parameters."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""`/jobs/{id}`: one job, a tab at a time."""
+"""`/jobs/{id}`: one job, one tab at a time."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`/`: the jobs, newest first, kept up to date by asking again."""
+"""`/`: the jobs, newest first, kept up to date by polling."""
 
 from dataclasses import dataclass
 from typing import Annotated

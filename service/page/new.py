@@ -1,4 +1,4 @@
-"""`/new`: upload or choose a model and a dataset, and say what is to be cut."""
+"""`/new`: upload or choose a model and a dataset, and choose what to prune."""
 
 import json
 import re

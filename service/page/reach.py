@@ -1,4 +1,4 @@
-"""`/new/reach`: how far the form's slider goes for the model, preset and target that are chosen."""
+"""`/new/reach`: the range of the form's slider for the chosen model, preset and target."""
 
 from math import ceil, floor
 from typing import Annotated, Any

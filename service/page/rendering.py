@@ -1,4 +1,4 @@
-"""Templates: how they are found and filled in, and the answer that one becomes."""
+"""Templates: finding them, rendering them, and making the response."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A job's request as the form that asks for the same: what the form has fields for, and the rest as JSON."""
+"""A job's request as a filled-in form: what the form has fields for, and the rest as JSON."""
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""All of the page, put into the application."""
+"""Adds all routes of the page to the application."""
 
 from fastapi import FastAPI
 

@@ -1,4 +1,4 @@
-"""`/signin` and `/signout`: a key is typed in once, and a session's cookie stands for it from then on."""
+"""`/signin` and `/signout`: a user enters a key once, and a session cookie represents it from then on."""
 
 from typing import Annotated
 from urllib.parse import parse_qs

@@ -1,6 +1,6 @@
-"""Scripts, styles and pictures. The address names a hash of them all, so that a browser may keep what it has for ever.
+"""Scripts, styles and pictures. The address contains a hash of them all, so browsers may cache them forever.
 
-One hash and not one a file: modules import one another by relative addresses.
+There is one hash and not one per file, because modules import one another by relative addresses.
 """
 
 import hashlib

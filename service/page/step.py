@@ -1,4 +1,4 @@
-"""`/jobs/{id}/steps/{n}`: one step of a job by itself: what it came to, its files, and the way to go on from it."""
+"""`/jobs/{id}/steps/{n}`: one step of a job: its results, its files, and how to continue from it."""
 
 from urllib.parse import urlencode
 

@@ -1,4 +1,4 @@
-"""`/sweeps` and `/sweeps/{id}`: what there is, and one as a table with its fronts; kept up to date by asking again."""
+"""`/sweeps` and `/sweeps/{id}`: the list of sweeps, and one sweep as a table with its fronts; kept up to date by polling."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`/workers`: what runs, what waits and why, and, for administrators, on which machines; kept up to date by asking again."""
+"""`/workers`: what runs, what waits and why, and, for administrators, on which machines; kept up to date by polling."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Forms that answers take beside plain JSON: files and ranges, conditional and repeated requests."""
+"""Responses other than plain JSON: files and ranges, conditional and repeated requests."""

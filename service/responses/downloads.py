@@ -78,7 +78,7 @@ def archive_response(request: Request, services: Services, archive: StepArchive,
     }
 
     def body(span: ranges.Span) -> Iterator[bytes]:
-        # All of them now: an archive that breaks off after its headers tells nobody why.
+        # All of them now: an archive that breaks off after its headers cannot report why.
         _require(services, archive.sizes)
         return archive.stream(services.artifacts, span.start, span.end)
 

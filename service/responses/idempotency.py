@@ -1,4 +1,4 @@
-"""`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a request that is sent again is answered as the first time."""
+"""`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated request gets the response of the first."""
 
 import hashlib
 import re

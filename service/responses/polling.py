@@ -1,4 +1,4 @@
-"""Answers to those who ask again and again: `ETag`, 304 where nothing has changed, `Retry-After` while something may."""
+"""Responses for polling clients: `ETag`, 304 if nothing has changed, `Retry-After` while something may."""
 
 import hashlib
 from typing import Annotated

@@ -1,1 +1,1 @@
-"""The calls, one file a resource: parse, call core, answer."""
+"""The routes, one file per resource: parse, call core, respond."""

@@ -1,4 +1,4 @@
-"""Keys: make, list, revoke."""
+"""Keys: create, list, revoke."""
 
 from fastapi import APIRouter, Response
 

@@ -1,4 +1,4 @@
-"""Datasets: declare, send, complete, look."""
+"""Datasets: declare, send, complete, read."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What happened to a job: as pages, or as a stream for as long as the job lives."""
+"""The events of a job: as pages, or as a stream for as long as the job lives."""
 
 from functools import partial
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can do its work, and what it accepts."""
+"""Whether the service is alive, whether it can do its work, and what it accepts."""
 
 from fastapi import APIRouter, Response
 

@@ -1,6 +1,6 @@
-"""Bodies in JSON (RFC 8259): in UTF-8 and nothing else, and no name twice in an object. Routes that take one are JsonRoutes.
+"""JSON bodies (RFC 8259): UTF-8 only, and no duplicate names in an object. Routes that take one are JsonRoutes.
 
-Python's own parser takes UTF-16 and UTF-32 for JSON, and keeps the last of two values with one name.
+Python's own parser also accepts UTF-16 and UTF-32, and keeps the last of two values with one name.
 """
 
 import json

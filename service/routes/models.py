@@ -1,4 +1,4 @@
-"""Models: declare, send, complete, look."""
+"""Models: declare, send, complete, read."""
 
 from functools import partial
 

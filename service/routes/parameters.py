@@ -1,4 +1,4 @@
-"""What several calls share: parameters, and the raw body of a file upload with the length it announces."""
+"""What several routes share: parameters, and the raw body of a file upload with its declared length."""
 
 import re
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Samples of a dataset: a few of its rows as a page shows them."""
+"""Samples of a dataset: a few of its rows, for display."""
 
 from typing import Any
 

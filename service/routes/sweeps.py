@@ -1,4 +1,4 @@
-"""Sweeps: submit, list, look at as a table, pause, resume, cancel, delete."""
+"""Sweeps: submit, list, read as a table, pause, resume, cancel, delete."""
 
 from functools import partial
 from typing import Annotated

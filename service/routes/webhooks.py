@@ -1,4 +1,4 @@
-"""Webhooks: set up, try, look at what was delivered."""
+"""Webhooks: create, test, list deliveries."""
 
 from typing import Annotated
 

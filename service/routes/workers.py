@@ -1,4 +1,4 @@
-"""The workers there are."""
+"""The list of workers."""
 
 from fastapi import APIRouter
 

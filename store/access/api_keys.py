@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, found by their id, compared by the hash of their secret (docs/adr/0010-keys.md)."""
+"""API keys: shown once, found by their id, compared by the hash of their secret (docs/adr/0010-keys.md)."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The record of who changed what: a row beside every change, in its transaction; read by a tenant's administrators."""
+"""The audit log: who changed what, one row in the transaction of each change; a tenant's administrators read it."""
 
 from sqlalchemy.orm import Session
 

@@ -1,8 +1,8 @@
-"""Requests that are answered once: the key that a client names one by, and the answer it got.
+"""Idempotent requests: the key that a client gives a request, and the response that it got.
 
-A key is reserved before the work, by one attempt at a time, and answered in the transaction that makes what was asked for:
-either both are there or neither. An attempt that fails gives its key back; one that dies loses it after `HOLD_SECONDS` to
-the next, and cannot write any more, since it would have to name its token.
+One attempt at a time reserves a key before the work. The response is stored in the transaction that creates what was requested,
+so both exist or neither does. An attempt that fails releases its key. An attempt that dies loses it to the next one after
+`HOLD_SECONDS`, and can no longer write, because a write must name the current token.
 """
 
 import secrets

@@ -1,5 +1,5 @@
-"""What a tenant uses, and the bounds that settings put to it. Bytes and waiting jobs are checked where they are added;
-running jobs are bounded by the claim itself (store/jobs/transitions.py)."""
+"""What a tenant uses, and its quotas. Bytes and waiting jobs are checked where they are added; the claim itself limits running
+jobs (store/jobs/transitions.py)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from store.settings import Settings
 WAITING = (JobState.QUEUED, JobState.PAUSED)
 RUNNING = (JobState.RUNNING, JobState.CANCELLING)
 RETRY_SECONDS = 60
-"""Room comes when something ends or is removed; nobody knows when that is."""
+"""Room appears when something ends or is removed; that time cannot be predicted."""
 
 
 @dataclass(frozen=True)

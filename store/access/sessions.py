@@ -1,6 +1,6 @@
-"""Sessions of browsers: who signed in with a key is known by a random token until the key ends, or the session does.
+"""Browser sessions: a random token identifies a user who signed in with a key, until the key or the session expires.
 
-The token is the browser's alone; here is its hash (docs/adr/0018-sessions.md).
+Only the browser has the token; the database has its hash (docs/adr/0018-sessions.md).
 """
 
 import hashlib
@@ -60,7 +60,7 @@ def sweep(database: Database) -> int:
 
 
 def csrf_of(token: str) -> str:
-    """What changing requests of the session have to carry. Whoever knows it cannot tell the token."""
+    """The CSRF token that changing requests of the session must carry. It does not reveal the session's token."""
     return hmac.new(token.encode(), b"csrf", hashlib.sha256).hexdigest()
 
 

@@ -1,9 +1,9 @@
-"""The cage of every process that reads files of strangers: the engine, the reader of hub datasets, the dataset inspector.
+"""The sandbox of every process that reads untrusted files: the engine, the reader of hub datasets, the dataset inspector.
 
-`Cage.command` puts a launcher (`python -m store.cage`) before a command. The launcher gives up whatever the command has no use
-for, in layers that the kernel keeps to the end, says in one line of JSON which of them it got, and becomes the command. All of
-that happens in a fresh process before a byte of input is read. Which layers there are, and what each keeps out, is in
-docs/sandbox.md.
+`Cage.command` puts a launcher (`python -m store.cage`) in front of a command. The launcher gives up everything that the command
+does not need, in layers that the kernel enforces until the process ends, reports the active layers in one line of JSON, and
+executes the command. All of this happens in a fresh process before a byte of input is read. docs/sandbox.md lists the layers and
+what each blocks.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """The launcher: `python -m store.cage CAGE COMMAND…`, with the fields of a `Cage` as JSON. See store/cage/__init__.py.
 
-A layer that this machine does not have is left out of the report. Exit status 70, and a sentence on stderr, where the cage
-cannot be closed.
+The report leaves out layers that this machine does not support. If the sandbox cannot be set up, the exit status is 70, with a
+sentence on stderr.
 """
 
 import json

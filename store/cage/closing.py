@@ -1,4 +1,4 @@
-"""Closing a cage around the process that calls: layer by layer, for good."""
+"""Applies a sandbox to the calling process, layer by layer, irrevocably."""
 
 import os
 import pwd

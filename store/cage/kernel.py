@@ -1,4 +1,4 @@
-"""Calls to the kernel that Python 3.11 has no function for. Each raises OSError where the kernel refuses."""
+"""System calls for which Python 3.11 has no function. Each raises OSError if the kernel refuses."""
 
 import ctypes
 import os

@@ -1,7 +1,7 @@
-"""Landlock, as far as the kernel has it: which files may be opened, and that other processes are out of reach.
+"""Landlock, as far as the kernel supports it: limits which files may be opened, and blocks access to other processes.
 
-Linux 5.13 or later (https://docs.kernel.org/userspace-api/landlock.html); every version adds rights, and only those that this
-kernel knows are asked for.
+Linux 5.13 or later (https://docs.kernel.org/userspace-api/landlock.html). Every version adds rights; we request only those that
+this kernel knows.
 """
 
 import ctypes

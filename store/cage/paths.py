@@ -1,4 +1,4 @@
-"""Which files a caged program needs beside its own: the interpreter and its libraries, the system's, and devices."""
+"""The files that a sandboxed program needs beside its own: the interpreter and its libraries, the system's, and devices."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
-"""The filter of system calls. A deny-list: torch and CUDA use hundreds of calls and change them with every release.
+"""The system call filter. It is a deny-list, because torch and CUDA use hundreds of calls and change them with every release.
 
-What is denied fails with an error and kills nothing: a library that merely tries goes on without.
+A denied call fails with an error and does not kill the process, so a library that only probes for a feature continues without it.
 """
 
 import errno
@@ -10,7 +10,7 @@ DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise"),
     # Out of the process group, whose KILL is the last word over whatever was started.
     *("setsid", "setpgid"),
-    # Memory and queues that outlive a process and are found by whoever knows their number or name.
+    # Memory and queues that outlive a process, and that any process can find by number or name.
     *("shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semtimedop", "semctl"),
     *("msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink"),
     # File systems and namespaces.

@@ -1,4 +1,4 @@
-"""Which layers of the cage hold on this machine: found out by putting a program into one."""
+"""Finds out which layers of the sandbox work on this machine by running a program in it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Whether the parts of a server on this machine are as they should be; `secateur doctor` runs it as a process of its own.
+"""Checks the parts of a server on this machine; `secateur doctor` runs it as a separate process.
 
-One file for each kind of part. Nothing here changes stored data, except --recount.
+One file per kind of part. Nothing here changes stored data, except --recount.
 """

@@ -1,8 +1,8 @@
-"""`python -m store.checkup [--embedded] [--running] [--port PORT] [--verify] [--recount]`: findings as JSON, by the settings
-of the environment.
+"""`python -m store.checkup [--embedded] [--running] [--port PORT] [--verify] [--recount]`: findings as JSON, with the settings of
+the environment.
 
---embedded: database, broker and folder are those of a `secateur up`; --running: it runs; --port: the one it is to have. --verify:
-rows are compared with objects instead, which may take hours; --recount: before that the bytes of every tenant are counted anew.
+--embedded: database, broker and folder belong to a `secateur up`. --running: it is running. --port: the port that it will use.
+--verify: compare rows with objects instead, which may take hours. --recount: before that, count every tenant's bytes again.
 """
 
 import argparse

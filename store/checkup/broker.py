@@ -1,4 +1,4 @@
-"""The broker, and whether anybody takes what is put into it."""
+"""Checks the broker, and whether anyone consumes its messages."""
 
 import importlib
 import subprocess

@@ -1,4 +1,4 @@
-"""The database: does it answer, is its schema this version's, does its clock agree with ours."""
+"""Checks the database: whether it responds, whether its schema is this version's, whether its clock agrees with ours."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The environment's settings: names that look like one and are none, which would go unnoticed."""
+"""Checks the environment for misspelt settings, which would otherwise go unnoticed."""
 
 import difflib
 import os

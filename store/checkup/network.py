@@ -1,4 +1,4 @@
-"""The port that `secateur up` is to have."""
+"""Checks the port that `secateur up` will use."""
 
 import errno
 import socket

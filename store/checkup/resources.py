@@ -1,4 +1,4 @@
-"""The machine: memory, cores, clock, and what keeps strangers' files apart here."""
+"""Checks the machine: memory, cores, clock, and the sandbox layers that are available."""
 
 import time
 from importlib.metadata import distribution

@@ -1,4 +1,4 @@
-"""Where things are kept: artifacts, folders, the room that is left."""
+"""Checks storage: artifacts, folders, free space."""
 
 import os
 import shutil

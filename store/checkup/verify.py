@@ -1,6 +1,7 @@
-"""Rows against objects: files that rows name and the artifact store has lost, objects that no row names, bytes that are counted.
+"""Compares rows with objects: files that rows reference and the artifact store lacks, objects that no row references, byte
+counts.
 
-For after a restore, before the first orphan is removed. Reads every row of a file and lists every object, some at a time.
+For use after a restore, before the first orphan is removed. It reads every row of a file and lists every object, in batches.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""Rows that are over, removed some at a time: no transaction is long, however many there are, and a bounded time goes by."""
+"""Removes expired rows in batches, so that no transaction is long, however many rows there are, and the total time is bounded."""
 
 import time
 from collections.abc import Callable

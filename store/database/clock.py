@@ -1,8 +1,8 @@
-"""Points in time, in the database's own clock, so that processes on several machines agree about a lease.
+"""Times by the database's own clock, so that processes on several machines agree about a lease.
 
-PostgreSQL answers with `clock_timestamp()`: the moment, not the start of the transaction, since a transaction may have
-waited for a lock. SQLite (3.40 has no `unixepoch('subsec')`) answers with `strftime('%Y-%m-%d %H:%M:%f', 'now')`:
-UTC text with milliseconds, which sorts as time does; all its processes share one machine and one clock.
+PostgreSQL answers with `clock_timestamp()`: the current moment, not the start of the transaction, because a transaction may have
+waited for a lock. SQLite (3.40 has no `unixepoch('subsec')`) answers with `strftime('%Y-%m-%d %H:%M:%f', 'now')`: UTC text with
+milliseconds, which sorts by time; all its processes share one machine and one clock.
 """
 
 from datetime import UTC, datetime

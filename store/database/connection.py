@@ -1,10 +1,10 @@
-"""The connection to SQLite or PostgreSQL: a session to read, a session to write, and the way to the newest schema.
+"""The connection to SQLite or PostgreSQL: a read session, a write session, and the migration to the newest schema.
 
-A write session commits when its block ends and rolls back when it raises; functions that are given a session never
-commit. Several such functions in one block are one transaction.
+A write session commits when its block ends and rolls back when the block raises. Functions that receive a session never commit,
+so several of them in one block are one transaction.
 
-No session waits for ever: a server that is busy ends a statement itself, and one that does not answer, frozen or cut off, is
-given up at the session's deadline. Both raise one of `UNREACHABLE`.
+No session waits forever. A busy server cancels a statement itself. If the server does not respond, because it is frozen or
+unreachable, the client gives up at the session's deadline. Both raise one of `UNREACHABLE`.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Until when a session waits for its database: set where the session begins, asked for wherever something waits.
+"""Until when a session waits for its database: set where the session begins, read wherever something waits.
 
-A context variable and no argument, since those who wait are the pool's, the driver's and SQLAlchemy's own.
+It is a context variable and not an argument, because the code that waits is in the pool, the driver and SQLAlchemy.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Columns that hold a pydantic model as JSON: checked when written and when read, so nobody handles loose dicts."""
+"""Columns that hold a pydantic model as JSON, validated on write and on read, so no code handles plain dicts."""
 
 import json
 from typing import Any, TypeVar

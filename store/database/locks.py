@@ -1,4 +1,4 @@
-"""Decisions that count rows before they add one: two of them at once would both find room."""
+"""Serializes transactions that count rows before they add one: without this, two at once would both find room."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Numbers that maintenance leaves for others to read: when it last did something, how much room it had."""
+"""Numbers that maintenance records for other processes: when it last did something, how much disk space it had."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Pages of rows, newest first. A cursor names the last row seen, so rows added meanwhile move nothing."""
+"""Pages of rows, newest first. A cursor names the last row of a page, so rows added meanwhile shift nothing."""
 
 import base64
 import binascii

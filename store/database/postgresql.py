@@ -1,8 +1,8 @@
-"""PostgreSQL's engine: every wait for the server ends, whether the server is busy, frozen, cut off or gone.
+"""PostgreSQL's engine: every wait for the server ends, whether the server is busy, frozen, unreachable or down.
 
-The server ends a statement that takes too long and a transaction whose client says nothing, so that a frozen process keeps
-nobody out by the locks it holds. That helps nobody while the server itself stands still: it takes connections and bytes, and
-never answers. So the client gives up, too, at its session's deadline, and closes the connection.
+The server cancels a statement that takes too long, and ends a transaction whose client is silent, so a frozen process blocks
+nobody with its locks. This does not help if the server itself is frozen: it accepts connections and bytes and never responds. So
+the client also gives up, at its session's deadline, and closes the connection.
 """
 
 from collections.abc import Generator
@@ -67,7 +67,7 @@ def engine(url: URL, seconds: float) -> Engine:
     given = url.query.get("options", ())
     options = " ".join(
         [limits, *((given,) if isinstance(given, str) else given)]
-    )  # Whoever gave some has the last word.
+    )  # Options that the caller gave come last and win.
     made = create_engine(url, pool_pre_ping=True, pool_timeout=seconds, connect_args={**_CONNECT, "options": options})
     event.listen(made, "do_connect", _connect)
     event.listen(made, "handle_error", _said_as_unreachable)

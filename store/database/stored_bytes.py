@@ -1,9 +1,8 @@
-"""How many bytes each tenant has stored, uploads with what is shown of them and checkpoints together: a number that is kept, not
-a sum that is made.
+"""How many bytes each tenant has stored, in uploads, their samples and checkpoints: a stored number, not a sum over rows.
 
-Whoever adds or removes rows of files says so here, in the same transaction and as its last write: until it commits others of the
-tenant wait, and it must not wait for them. Whoever changes several tenants' does so in the order of their names.
-`secateur doctor --verify` compares the numbers with the rows.
+Code that adds or removes rows of files updates it here, in the same transaction and as its last write: until the transaction
+commits, others of the tenant wait, so it must not wait for them. Code that changes several tenants' numbers does so in the order
+of their names. `secateur doctor --verify` compares the numbers with the rows.
 """
 
 from collections.abc import Mapping
@@ -54,7 +53,7 @@ def differing(session: Session) -> set[str]:
 
 
 def count_anew(session: Session) -> None:
-    """Set every number to what the rows of files add up to. Whoever adds or removes files waits until this transaction ends."""
+    """Recompute every number from the rows of files. Transactions that add or remove files wait until this one ends."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("LOCK TABLE stored_bytes IN EXCLUSIVE MODE"))
     session.execute(delete(StoredBytes))

@@ -1,4 +1,4 @@
-"""The one door to rows that belong to somebody: queries for a tenant start here, so none can forget the filter."""
+"""The only access to rows that belong to a tenant: every such query starts here, so none can forget the filter."""
 
 from typing import Any, Protocol, TypeVar
 

@@ -1,4 +1,4 @@
-"""INSERT … ON CONFLICT, which SQLite and PostgreSQL write alike and SQLAlchemy knows for each apart."""
+"""INSERT … ON CONFLICT: the same in SQLite and PostgreSQL, but separate constructs in SQLAlchemy."""
 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session

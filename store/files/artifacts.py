@@ -1,8 +1,8 @@
 """Artifacts: every byte of uploads and results, in a local folder (`file://`) or a bucket (`s3://`, `az://`, `gs://`), through
 obstore.
 
-An object appears whole or not at all. Objects are never changed: what is new gets a new key. Local files are flushed to
-disk before a write returns, so that a row that names a key never outlives its bytes.
+An object appears completely or not at all. Objects never change: new content gets a new key. Local files are flushed to disk
+before a write returns, so a row never references bytes that were lost.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""Buckets that the operator has named, read where models lie in them: listed, read by ranges, copied as they were seen."""
+"""Buckets that the operator has configured, from which models are read in place: listed, read by ranges, copied in the version
+seen."""
 
 import hashlib
 import logging

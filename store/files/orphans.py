@@ -1,12 +1,13 @@
-"""Removing artifacts that no row names: what a worker staged and never committed, what an upload replaced or gave up.
+"""Removes artifacts that no row references: files that a worker staged and never committed, or that an upload replaced or
+abandoned.
 
-A key is somebody's while a row names it, or while the claim that staged it lives. Everything else is nobody's for ever:
-keys are never written twice, and a claim that has ended cannot commit (store/jobs/transitions.py). Only the time between
-writing an upload's file and recording it needs the grace.
+A key is in use while a row references it, or while the claim that staged it is alive. All others are unused forever: keys are
+never written twice, and a claim that has ended cannot commit (store/jobs/transitions.py). The grace period is needed only for the
+time between writing an upload's file and recording it.
 
-Unless the database is an older one than the store has seen, out of a backup: then what it does not name may be what it does not
-know yet. Each run leaves its number in both, so that a database that was restored is known by the lower one, and then nothing is
-removed for a time in which the operator can look (`secateur doctor --verify`) and restore what belongs to it.
+The exception is a database restored from a backup that is older than the store: files that it does not reference may be ones that
+it does not know yet. Each run stores its number in both, so a restored database is recognised by the lower number. Then nothing
+is removed for a time in which the operator can look (`secateur doctor --verify`) and restore what belongs to it.
 """
 
 import logging
@@ -55,7 +56,7 @@ def collect(
 
 
 def orphans(database: Database, artifacts: Artifacts, grace_seconds: float) -> Iterator[Found]:
-    """Objects that nobody names and that are older than `grace_seconds`."""
+    """Objects that no row references and that are older than `grace_seconds`."""
     with database.read() as session:
         before = moment(session, -grace_seconds)
     for prefix in PREFIXES:

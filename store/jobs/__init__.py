@@ -1,1 +1,1 @@
-"""Jobs: their state machine, and everything that is kept of them."""
+"""Jobs: their state machine, and everything that is stored about them."""

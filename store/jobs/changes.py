@@ -1,4 +1,4 @@
-"""The one conditional UPDATE that every change of a job's state is, with the events and webhooks it causes (docs/states.md).
+"""The single conditional UPDATE that every change of a job's state uses, with the events and webhooks it causes (docs/states.md).
 
 Only transitions and preemption call it.
 """

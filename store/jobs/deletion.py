@@ -1,4 +1,4 @@
-"""Removing what its owner does not want any more. A row stays as a tombstone; store/files/orphans.py removes the bytes."""
+"""Deletes what the owner no longer wants. A row remains as a tombstone; store/files/orphans.py removes the bytes."""
 
 from collections.abc import Collection
 from typing import Any
@@ -26,9 +26,9 @@ from store.database.tenancy import owned_by
 
 
 def delete_job(session: Session, tenant: str, job_id: str) -> bool:
-    """Remove a job that has ended: its steps, events, logs and labels. False where it has not ended, or is no more.
+    """Remove a job that has ended: its steps, events, logs and labels. False if it has not ended, or no longer exists.
 
-    Raises CONFLICT where a job that has not ended goes on from one of its steps.
+    Raises CONFLICT if an unfinished job continues from one of its steps.
     """
     # Locked before the jobs are read, as below.
     ended = (owned_by(Job, tenant), Job.id == job_id, Job.state.in_(TERMINAL_STATES), Job.deleted_at.is_(None))
@@ -42,7 +42,7 @@ def delete_job(session: Session, tenant: str, job_id: str) -> bool:
 
 
 def bury(session: Session, job_ids: Collection[str]) -> None:
-    """Leave nothing of these jobs but their tombstones; they are locked, and have ended."""
+    """Remove everything of these jobs except their tombstones; they are locked, and have ended."""
     if not job_ids:
         return
     mine = Job.id.in_(job_ids)
@@ -58,12 +58,12 @@ def bury(session: Session, job_ids: Collection[str]) -> None:
 
 
 def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
-    """Remove a complete upload. False where it is not complete, or is no more.
+    """Remove a complete upload. False if it is not complete, or no longer exists.
 
-    Raises CONFLICT where a job that has not ended needs it.
+    Raises CONFLICT if an unfinished job needs it.
     """
     mine = (owned_by(Upload, tenant), Upload.id == upload_id, Upload.state == UploadState.READY)
-    # Locked before the jobs are read: a job that is being submitted holds its inputs until it is there to be read.
+    # Locked before the jobs are read: a job that is being submitted locks its inputs until its row is visible.
     if session.scalar(select(Upload.id).where(*mine).with_for_update(of=Upload)) is None:
         return False
     if needed_among(session, {upload_id}):
@@ -75,7 +75,7 @@ def delete_ready_upload(session: Session, tenant: str, upload_id: str) -> bool:
 
 
 def give_up(session: Session, upload_ids: Collection[str], state: UploadState) -> None:
-    """Let go of the files of these uploads, which are locked; their rows stay as tombstones in `state`."""
+    """Stop referencing the files of these uploads, which are locked; their rows stay as tombstones in `state`."""
     if not upload_ids:
         return
     mine = Upload.id.in_(upload_ids)
@@ -90,7 +90,7 @@ def give_up(session: Session, upload_ids: Collection[str], state: UploadState) -
 
 
 def needed_among(session: Session, found: Collection[str]) -> set[str]:
-    """Those of `found` that jobs need which have not ended: uploads, and jobs that they go on from a step of."""
+    """Those of `found` that unfinished jobs need: uploads, and jobs from whose steps they continue."""
     needed: set[str] = set()
     if not found:
         return needed

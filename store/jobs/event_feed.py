@@ -1,4 +1,4 @@
-"""New events of many jobs at once, whoever's they are: for the one watcher of a process that streams them."""
+"""New events of many jobs at once, of any tenant: for the watcher that serves all streams of a process."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ EVENTS_A_QUERY = 2000
 
 @dataclass
 class NewEvents:
-    """What is new of a job."""
+    """The new events of a job."""
 
     events: list[JobEvent] = field(default_factory=list)
     """In order, without gaps; there may be more."""
@@ -26,9 +26,9 @@ class NewEvents:
 
 
 def new_events(session: Session, known: Mapping[str, int]) -> dict[str, NewEvents]:
-    """Of the jobs in `known`, by the number of the last event that is known, those of which there is something new.
+    """The jobs in `known` that have new events; `known` has the number of the last known event by job.
 
-    A query for every 500 jobs, and one for every 50 that have new events.
+    One query per 500 jobs, and one per 50 that have new events.
     """
     found: dict[str, NewEvents] = {}
     changed: list[str] = []
@@ -36,7 +36,7 @@ def new_events(session: Session, known: Mapping[str, int]) -> dict[str, NewEvent
         heads = select(Job.id, Job.last_seq, Job.state, Job.deleted_at).where(Job.id.in_(job_ids))
         for job_id, last_seq, state, deleted_at in session.execute(heads):
             told = last_seq <= known[job_id]
-            # Of a job that was deleted there are no events left to wait for.
+            # A deleted job has no events left to wait for.
             if deleted_at is not None or (told and state in TERMINAL_STATES):
                 found[job_id] = NewEvents(ended=True)
             elif not told:

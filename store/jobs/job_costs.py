@@ -1,4 +1,4 @@
-"""What finished jobs took, kept for estimates: of every family and device the newest ones."""
+"""What finished jobs took, kept for estimates: the newest ones of every family and device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

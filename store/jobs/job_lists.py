@@ -1,6 +1,6 @@
-"""Lists of jobs, newest first, by what they are narrowed to. Each page is read from an index that has its rows in order.
+"""Filtered lists of jobs, newest first. Each page is read from an index that has its rows in order.
 
-What is narrowed to two things at once is read by the one that fewer jobs have, and looked at for the other.
+With two filters, the index of the one that fewer jobs match is read, and the other is checked per row.
 """
 
 from collections.abc import Collection, Iterator

@@ -24,21 +24,21 @@ def create(
     needs: Needs = NOTHING,
     sweep: tuple[str, int] | None = None,
 ) -> Job:
-    """A queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch).
+    """Create a queued job, its first event, and the message that wakes a worker (after the commit: outbox.dispatch).
 
-    `sweep`: the sweep that it is of, and its place there.
+    `sweep`: its sweep, and its position there.
     """
     return transitions.submit(session, tenant, request, lineage, warnings, needs, sweep)
 
 
 def get(session: Session, tenant: str, job_id: str) -> Job | None:
-    """Also one that was deleted (`deleted_at`)."""
+    """The job, also if it was deleted (`deleted_at`)."""
     return session.scalar(_one(), {"tenant": tenant, "job_id": job_id})
 
 
 @lru_cache
 def _one() -> Select[Job]:
-    """Made once, since every poll asks."""
+    """Built once, because every poll uses it."""
     return select_owned(Job, bindparam("tenant", type_=String)).where(Job.id == bindparam("job_id"))
 
 
@@ -48,7 +48,8 @@ def steps(session: Session, tenant: str, job_id: str) -> Sequence[JobStep]:
 
 
 def metrics(session: Session, tenant: str, found: Sequence[Job]) -> dict[str, list[StepMetrics]]:
-    """Of all committed steps in order, by job. At most one query, and none of the steps' many files: polls ask for this."""
+    """Metrics of all committed steps in order, by job. At most one query, which does not read the steps' many files, because
+    polls call this."""
     measured: dict[str, list[StepMetrics]] = {job.id: [] for job in found}
     begun = [job.id for job in found if job.last_step is not None]
     if begun:
@@ -59,8 +60,8 @@ def metrics(session: Session, tenant: str, found: Sequence[Job]) -> dict[str, li
 
 
 def hold_step(session: Session, tenant: str, job_id: str, step: int) -> bool:
-    """Whether the step has a checkpoint; if so its files do not expire before this transaction ends."""
-    # KEY SHARE: against expiry, which locks the job, and not against the worker that may still run it.
+    """Whether the step has a checkpoint; if so, its files do not expire before this transaction ends."""
+    # KEY SHARE excludes expiry, which locks the job, but not the worker that may still run it.
     session.scalar(select_owned(Job, tenant).where(Job.id == job_id).with_for_update(read=True, key_share=True))
     kept = select_owned(JobStep, tenant).where(JobStep.job_id == job_id, JobStep.step == step)
     return session.scalar(kept.where(JobStep.downloadable, ~JobStep.expired)) is not None
@@ -88,8 +89,8 @@ def count_claimable(
     most: int | None = None,
     held: ColumnElement[bool] | None = None,
 ) -> int:
-    """How many jobs workers that asked now would get, as far as `max_running` of a tenant is not reached meanwhile; counted no
-    further than `most`. `held`: of those that these workers can hold (store/jobs/workers/capabilities.py)."""
+    """How many jobs workers would get if they asked now, provided that no tenant reaches `max_running` meanwhile; counting stops
+    at `most`. `held`: only jobs that these workers can hold (store/jobs/workers/capabilities.py)."""
     found = 0
     for ready in (turns.due(), turns.lost(failure_cap)):
         ready = and_(ready, turns.sweep_has_room(), true() if held is None else held)

@@ -1,7 +1,7 @@
-"""The log of every attempt of a job: what its engine wrote to standard error, piece by piece as it came.
+"""The log of every attempt of a job: what its engine wrote to standard error, stored piece by piece.
 
-Rows and not artifacts: a piece is written with the heartbeat and fenced like every other write, it is there when the
-artifact store is what failed, and it stays when the worker dies.
+Logs are rows and not artifacts: a piece is written with the heartbeat and fenced like every other write, it is available if the
+artifact store fails, and it remains if the worker dies.
 """
 
 from collections.abc import Iterable, Sequence

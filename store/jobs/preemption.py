@@ -1,7 +1,7 @@
-"""Which running jobs are to hand their workers to jobs of higher priority that wait (docs/adr/0048-preemption.md).
+"""Decides which running jobs yield their workers to waiting jobs of higher priority (docs/adr/0048-preemption.md).
 
-Maintenance looks at who waits, who runs and which workers are free, and asks; the worker of a job that is asked hands it back
-where nothing is lost by it, after a step or a saved epoch (worker/supervisor/attempt.py). The next claim is by priority.
+Maintenance looks at waiting jobs, running jobs and free workers, and asks a job to yield. That job's worker hands it back where
+nothing is lost by it, after a step or a saved epoch (worker/supervisor/attempt.py). The next claim is by priority.
 """
 
 from collections import Counter
@@ -23,9 +23,9 @@ from store.jobs.workers.capabilities import Capability, Fleet, Needs, can_hold
 from store.jobs.workers.live_workers import ALIVE, capability
 
 NEAR_END = 0.9
-"""A job that has come so far, as a fraction of the whole, is left alone."""
+"""A job whose progress is at least this fraction is left alone."""
 LOOKED_AT = 256
-"""Jobs of the queue, at a time."""
+"""Number of queued jobs that are considered at a time."""
 ASKED = "it will hand its worker to a job of higher priority"
 NOT_ASKED = "it keeps its worker: no job of higher priority is waiting for it any more"
 REASON = "it handed its worker to a job of higher priority, and continues when its turn comes"
@@ -33,14 +33,14 @@ REASON = "it handed its worker to a job of higher priority, and continues when i
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may be asked for whom."""
+    """Which jobs may be asked to yield to which."""
 
     across_tenants: bool
-    """Also a job of another tenant, where that runs more jobs than the one that asks."""
+    """Whether jobs of another tenant can be asked, if it runs more jobs than the tenant of the waiting job."""
     most: int
-    """How often a job is asked."""
+    """How often a job can be asked."""
     max_running: int | None = None
-    """Jobs of a tenant."""
+    """Maximum number of running jobs per tenant."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class Held:
     tenant: str
     priority: int
     worker: Capability | None
-    """None where it has not announced itself, or not lately."""
+    """None if the worker has not announced itself, or not recently."""
     leaves: bool
-    """It gives its worker up whoever waits: it is to pause, or is being cancelled."""
+    """It releases its worker anyway, because it is to pause or is being cancelled."""
     asked: bool
-    """It was asked before, and may go on being so."""
+    """It has already been asked, and may stay so."""
     can_be_asked: bool
     preemptions: int
     claimed_at: datetime
 
 
 def arrange(session: Session, rules: Rules) -> Sequence[tuple[str, str]]:
-    """Ask the jobs that `plan` says, and take back what is not needed any more. Returns who was asked, each with the job that it
-    is for."""
+    """Ask the jobs that `plan` selects, and withdraw requests that are no longer needed. Returns the asked jobs, each with the
+    job to which it yields."""
     held = _held(session)
     if not held:
         return ()
@@ -88,7 +88,7 @@ def arrange(session: Session, rules: Rules) -> Sequence[tuple[str, str]]:
     change_jobs(session, keeps, detail=NOT_ASKED, state=JobState.RUNNING, yields_to=None)
     asked = []
     for job_id, other in handed.items():
-        # Of one that was asked already only what for changes.
+        # For a job that was already asked, only the job to which it yields changes.
         change_jobs(session, and_(asked_before, Job.id == job_id, Job.yields_to != other), yields_to=other)
         condition = and_(runs, Job.id == job_id, Job.yields_to.is_(None))
         if change_jobs(session, condition, detail=ASKED, state=JobState.RUNNING, yields_to=other):
@@ -97,7 +97,7 @@ def arrange(session: Session, rules: Rules) -> Sequence[tuple[str, str]]:
 
 
 def must_yield(session: Session, job: Job) -> bool:
-    """Whether a running job was asked to hand its worker back, and the one that it is for still waits."""
+    """Whether a running job was asked to yield its worker, and the job that needs it still waits."""
     if job.yields_to is None:
         return False
     waits = select(Job.id).where(Job.id == job.yields_to, turns.due(), turns.sweep_has_room())
@@ -105,14 +105,14 @@ def must_yield(session: Session, job: Job) -> bool:
 
 
 def plan(waiting: Iterable[Waiting], held: Iterable[Held], free: Iterable[Capability], rules: Rules) -> dict[str, str]:
-    """Which jobs hand their workers to which that wait: those that leave anyway, and those that are to be asked.
+    """Which held jobs give their workers to which waiting jobs: those that leave anyway, and those that are to be asked.
 
-    Goes through those who wait, in the order of claims: each takes a worker that is free, else one that a job leaves anyway, else
-    has one asked for.
+    Goes through the waiting jobs in the order of claims: each gets a free worker, else one whose job leaves anyway, else one
+    whose job is asked to yield.
 
-    Asked is a job of strictly lower priority whose worker can hold the one that waits: before all others one that is asked
-    already, then the lowest priority, then of the tenant that runs the most, then the one that was asked the least often, then
-    the one that was claimed last. A tenant that runs as many as it may waits for its own jobs alone.
+    Only a job of strictly lower priority is asked, whose worker can hold the waiting job. In order: one that has already been
+    asked, the lowest priority, the tenant that runs most jobs, the job that was asked least often, the job claimed last. A tenant
+    that runs as many jobs as it may waits only for its own jobs.
     """
     held, free = list(held), list(free)
     running = Counter(job.tenant for job in held)
@@ -166,21 +166,22 @@ def plan(waiting: Iterable[Waiting], held: Iterable[Held], free: Iterable[Capabi
 
 
 def _size(worker: Capability | None) -> tuple[bool, str, float]:
-    """The smallest first that holds a job: the others may be needed for one that needs more. Of unknown size last."""
+    """Sorts the smallest sufficient worker first, because larger ones may be needed for larger jobs. Those of unknown size are
+    last."""
     memory = None if worker is None else worker.memory_bytes
     kind = "" if worker is None or worker.device is None else worker.device.value
     return kind == "", kind, float("inf") if memory is None else memory
 
 
 def _waiting(session: Session, above: int, fleet: Fleet) -> list[Waiting]:
-    """The first jobs of the queue that go before some priority and that one of the workers can hold."""
+    """The first queued jobs above some priority that one of the workers can hold."""
     ahead = select(Job).where(turns.due(), Job.priority > above, fleet.can_hold(), turns.sweep_has_room())
     found = session.scalars(turns.in_claim_order(ahead).limit(LOOKED_AT)).all()
     rooms = turns.sweep_rooms(session, {job.sweep_id for job in found if job.sweep_id is not None})
     waiting = []
     for job in found:
         if job.sweep_id in rooms:
-            # A worker that is handed to a sweep which has as many running as it may stays idle.
+            # A worker given to a sweep that already runs as many jobs as it may would be idle.
             if not rooms[job.sweep_id]:
                 continue
             rooms[job.sweep_id] -= 1

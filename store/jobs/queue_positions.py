@@ -1,4 +1,4 @@
-"""How many jobs go before a queued one: the order in which claims would take them all, if none came and none ended."""
+"""How many jobs are ahead of a queued one: the order in which claims would take them if no job arrived and none ended."""
 
 import threading
 import time
@@ -23,9 +23,9 @@ _WAITING = select(Job.tenant, Job.priority, func.count().label("jobs")).where(du
 
 
 class QueuePositions:
-    """Queue positions for many who poll: asked for once a second, or after this process wrote. Safe to share between threads.
+    """Queue positions for many polling clients: queried at most once a second, or after this process wrote. Thread-safe.
 
-    What other processes did is seen a second late at most.
+    Changes by other processes appear up to a second late.
     """
 
     def __init__(self, database: Database, failure_cap: int) -> None:
@@ -35,8 +35,8 @@ class QueuePositions:
         self._reading = threading.Lock()
 
     def of(self, session: Session, job_ids: Collection[str]) -> dict[str, int]:
-        """As `queue_positions`."""
-        # One at a time: those who waited mostly find what they would have asked for.
+        """See `queue_positions`."""
+        # One at a time: threads that waited usually find the result that they need.
         with self._reading:
             writes, moment = self._database.writes, time.monotonic()
             seen_writes, seen_at, queue = self._seen
@@ -51,7 +51,7 @@ class QueuePositions:
 
 @dataclass
 class _Tenant:
-    """What the order of claims knows of a tenant that has jobs waiting."""
+    """The data about a tenant with waiting jobs that the order of claims needs."""
 
     waiting: dict[int, int] = field(default_factory=dict)
     """By priority."""
@@ -59,33 +59,33 @@ class _Tenant:
     begun: datetime = _NEVER
     """When a job of its own was last claimed."""
     first: tuple[int, datetime, str] = (0, _NEVER, "")
-    """The one that stands first: priority, the highest as the least number, then age."""
+    """Its first job: priority, negated so that the highest sorts first, then age."""
 
     def above(self, priority: int) -> int:
-        """How many wait at a higher priority."""
+        """How many jobs wait at a higher priority."""
         return sum(count for at, count in self.waiting.items() if at > priority)
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What is needed to say the place of some jobs among everybody's."""
+    """The data from which the positions of some jobs among all are computed."""
 
     jobs: Mapping[str, tuple[str, int, int] | None]
-    """Tenant, priority, and the how-manieth of the tenant's at that priority, by job; None for one that is not queued and due."""
+    """By job: tenant, priority, and its position among the tenant's jobs of that priority; None if it is not queued and due."""
     tenants: Mapping[str, _Tenant]
 
     def places(self, job_ids: Iterable[str]) -> dict[str, int]:
-        """Of those of them that are queued and due, by job."""
+        """By job, for those that are queued and due."""
         found = ((job_id, self.jobs[job_id]) for job_id in job_ids)
         return {job_id: self._place(*standing) for job_id, standing in found if standing is not None}
 
     def _place(self, owner: str, priority: int, at_priority: int) -> int:
         """1 for the next one.
 
-        A claim raises its tenant's count of running jobs, so a tenant's n-th job goes as if n-1 more were running
-        (turns.in_claim_order). Of tenants that are equal then, the one whose claim before that comes first goes first: the one
-        that has had fewer claims at this priority, or in all; where there are none, the one whose turn it is now. Jobs of
-        three and more priorities at once can tie in ways that this does not tell apart.
+        A claim increments its tenant's count of running jobs, so a tenant's n-th job is ordered as if n-1 more were running
+        (turns.in_claim_order). Among tenants that are then equal, the one whose previous claim is earlier comes first: the one
+        with fewer claims at this priority, or in all; without such claims, the one whose turn it is now. With jobs at three or
+        more priorities at once, there can be ties that this does not resolve.
         """
         mine = self.tenants[owner]
         number = mine.above(priority) + at_priority
@@ -94,7 +94,8 @@ class Queue:
             if name == owner:
                 continue
             above, alike = other.above(priority), other.waiting.get(priority, 0)
-            # The other's k-th job at this priority goes first while it would be one of fewer running: where k is below this.
+            # The other tenant's k-th job at this priority comes first while fewer of its jobs would be running: as long as k is
+            # below this.
             level = mine.running + number - other.running - above
             place += above + max(0, min(alike, level - 1))
             if 1 <= level <= alike:
@@ -104,7 +105,7 @@ class Queue:
 
 
 def queue_positions(session: Session, failure_cap: int, job_ids: Collection[str]) -> dict[str, int]:
-    """Place in the queue, 1 for the next one, of those of these jobs that are queued and due. Four queries, however many."""
+    """Positions in the queue, 1 for the next one, for those of these jobs that are queued and due. Always four queries."""
     return _read(session, failure_cap, job_ids).places(job_ids)
 
 
@@ -120,7 +121,7 @@ def _lost_jobs(session: Session, failure_cap: int) -> Sequence[Any]:
 def _places_within_tenants(
     session: Session, job_ids: Collection[str], gone: Iterable[Any]
 ) -> dict[str, tuple[str, int, int] | None]:
-    """`Queue.jobs`. The rows before them are counted by the database: a tenant may have thousands."""
+    """`Queue.jobs`. The database counts the rows before them, because a tenant may have thousands."""
     theirs = select(Job.tenant).where(Job.id.in_(job_ids))
     number = func.row_number().over(partition_by=(Job.tenant, Job.priority), order_by=(Job.created_at, Job.id))
     columns = select(Job.id, Job.tenant, Job.priority, Job.created_at, number.label("number"))
@@ -149,6 +150,6 @@ def _tenants(session: Session, failure_cap: int, gone: Iterable[Any]) -> dict[st
 
 @lru_cache(maxsize=8)
 def _firsts(failure_cap: int) -> Select[Any]:
-    """The job in front of every tenant's, and how many of the tenant's run. Made once, as `fronts` is."""
+    """The first job of every tenant, and how many jobs the tenant runs. Built once, like `fronts`."""
     firsts, running, begun = with_turns(_STANDING.where(Job.id.in_(fronts(failure_cap, sweeps=None))))
     return firsts.add_columns(running.label("running"), begun.label("begun"))

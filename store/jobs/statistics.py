@@ -1,4 +1,4 @@
-"""Numbers for the operator over all tenants: how long the queue is, how jobs end, where their time goes."""
+"""Figures for the operator over all tenants: the length of the queue, how jobs end, and where their time goes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

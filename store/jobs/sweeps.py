@@ -1,4 +1,4 @@
-"""Sweeps and their jobs. A sweep has no state of its own: what is done to it is done to its jobs (store/jobs/transitions.py)."""
+"""Sweeps and their jobs. A sweep has no state: operations on it are applied to its jobs (store/jobs/transitions.py)."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,7 +18,7 @@ Counts = Mapping[JobState, int]
 
 
 def create(session: Session, tenant: str, name: str | None, plan: SweepPlan, max_parallel: int | None) -> Sweep:
-    """Without its jobs, which are to follow in this transaction (`jobs.create`)."""
+    """Create it without its jobs, which must follow in this transaction (`jobs.create`)."""
     sweep = Sweep(id=ids.new_id(ids.SWEEP), tenant=tenant, name=name, plan=plan, max_parallel=max_parallel)
     session.add(sweep)
     session.flush()
@@ -27,17 +27,17 @@ def create(session: Session, tenant: str, name: str | None, plan: SweepPlan, max
 
 
 def get(session: Session, tenant: str, sweep_id: str) -> Sweep | None:
-    """Also one that was deleted (`deleted_at`)."""
+    """The sweep, also if it was deleted (`deleted_at`)."""
     return session.scalar(select_owned(Sweep, tenant).where(Sweep.id == sweep_id))
 
 
 def page(session: Session, tenant: str, cursor: str | None, limit: int) -> Rows[Sweep]:
-    """Newest first, those left out that were deleted."""
+    """Newest first, without deleted ones."""
     return fetch_page(session, Sweep, select_owned(Sweep, tenant).where(Sweep.deleted_at.is_(None)), cursor, limit)
 
 
 def jobs_of(session: Session, tenant: str, sweep_id: str) -> Sequence[Job]:
-    """In order, deleted ones included as long as their rows are kept."""
+    """In order, including deleted ones as long as their rows exist."""
     return session.scalars(select_owned(Job, tenant).where(Job.sweep_id == sweep_id).order_by(Job.sweep_index)).all()
 
 
@@ -51,7 +51,7 @@ def counts(session: Session, tenant: str, sweep_ids: Sequence[str]) -> dict[str,
 
 
 def state_of(jobs: Counts) -> SweepState:
-    """Of a sweep with so many jobs in each state."""
+    """The state of a sweep with these numbers of jobs in each state."""
     living = {state for state, count in jobs.items() if count and state not in TERMINAL_STATES}
     if not living:
         return SweepState.ENDED
@@ -62,24 +62,24 @@ def state_of(jobs: Counts) -> SweepState:
 
 
 def cancel(session: Session, tenant: str, sweep_id: str) -> int:
-    """Every job that has not ended, as `transitions.cancel`. Returns how many there were."""
+    """Apply `transitions.cancel` to every unfinished job. Returns how many there were."""
     return _each(session, tenant, sweep_id, (JobState.CANCELLING,), transitions.cancel)
 
 
 def pause(session: Session, tenant: str, sweep_id: str) -> int:
-    """Every job that goes on, as `transitions.pause`. Returns how many there were."""
+    """Apply `transitions.pause` to every unfinished job that can continue. Returns how many there were."""
     return _each(session, tenant, sweep_id, (JobState.CANCELLING, JobState.PAUSED), transitions.pause)
 
 
 def resume(session: Session, tenant: str, sweep_id: str) -> int:
-    """Every job that is paused or to be paused, as `transitions.resume`. Returns how many jobs have not ended."""
+    """Apply `transitions.resume` to every job that is paused or to be paused. Returns how many jobs have not ended."""
     return _each(session, tenant, sweep_id, (JobState.CANCELLING,), transitions.resume)
 
 
 def remove(session: Session, tenant: str, sweep_id: str) -> bool:
-    """The sweep and its jobs, which have all ended. False where one has not; then the transaction is to be given up.
+    """Remove the sweep and its jobs, which must all have ended. False if one has not; then roll the transaction back.
 
-    Raises CONFLICT where a job of another kind that has not ended goes on from a step of one of these.
+    Raises CONFLICT if another unfinished job continues from a step of one of these.
     """
     for job in jobs_of(session, tenant, sweep_id):
         if job.deleted_at is None and not deletion.delete_job(session, tenant, job.id):
@@ -90,7 +90,7 @@ def remove(session: Session, tenant: str, sweep_id: str) -> bool:
 
 
 def forget(session: Session) -> int:
-    """Remove sweeps of whose jobs no row is left; returns how many."""
+    """Remove sweeps none of whose jobs has a row left; returns how many."""
     left = select(Job.id).where(Job.sweep_id == Sweep.id).exists()
     gone = delete(Sweep).where(~left).returning(Sweep.id).execution_options(synchronize_session=False)
     return len(session.execute(gone).all())
@@ -103,7 +103,7 @@ def _each(
     passed_over: Sequence[JobState],
     move: Callable[[Session, str, str], Job],
 ) -> int:
-    """Locked in one order, so that two that steer a sweep at once wait for each other, and none ends meanwhile."""
+    """Locks the jobs in a fixed order, so that two operations on one sweep wait for each other, and no job ends meanwhile."""
     query = select_owned(Job, tenant).where(Job.sweep_id == sweep_id, Job.state.not_in(TERMINAL_STATES))
     living = session.scalars(query.order_by(Job.sweep_index).with_for_update(of=Job)).all()
     for job in living:

@@ -1,10 +1,10 @@
-"""The life of a job: every change of `jobs.state`, each one conditional UPDATE (drawn in docs/states.md).
+"""The life of a job: every change of `jobs.state`, each one conditional UPDATE (see the diagram in docs/states.md).
 
-Nobody reads a job, decides, and writes it back: the condition travels with the UPDATE, so of two that try at once one
-changes a row and the other changes none. A worker's writes name the epoch of its claim (the fencing token); once
-somebody else has claimed the job, or it was ended, they change no row and raise LeaseLost.
+No code reads a job, decides, and writes it back. The condition is part of the UPDATE, so if two processes try at once, one
+changes a row and the other changes none. A worker's writes name the epoch of its claim (the fencing token). Once another worker
+has claimed the job, or it has ended, they change no row and raise LeaseLost.
 
-Each transition appends its event, and its wake-up where one is due, in the same transaction.
+Each transition adds its event, and its wake-up if needed, in the same transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ QUEUED, RUNNING, CANCELLING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobStat
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
 MOST_DOUBLINGS = 6
-"""Of the wait after an unplanned end."""
+"""How often the wait after an unplanned end doubles."""
 WORKER_LOST = JobError(
     code=ErrorCode.ENGINE_CRASHED,
     detail="The worker that ran this job stopped responding, repeatedly at the same step. The operator's worker log "
@@ -51,12 +51,12 @@ PREEMPTED = "it handed its worker to a job of higher priority"
 
 
 class LeaseLost(Exception):
-    """The job is no longer this worker's, or not in the state the write needs: stop at once, publish nothing."""
+    """The job is no longer this worker's, or not in the required state: stop at once, publish nothing."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A claim: the right to write to a job for as long as nobody has claimed it again."""
+    """A claim: the right to write to a job until another worker claims it."""
 
     job_id: str
     epoch: int
@@ -84,7 +84,7 @@ def submit(
     needs: Needs = NOTHING,
     sweep: tuple[str, int] | None = None,
 ) -> Job:
-    """→ queued. One transaction: the job, its first event, the message that wakes a worker."""
+    """→ queued. In one transaction: the job, its first event, the message that wakes a worker."""
     job = Job(
         id=ids.new_id(ids.JOB),
         tenant=tenant,
@@ -120,7 +120,7 @@ def submit(
 def cancel(session: Session, tenant: str, job_id: str) -> Job:
     """queued, paused → cancelled; running → cancelling (the worker ends its engine first); cancelling stays.
 
-    Raises NOT_FOUND, or CONFLICT where the job has already ended.
+    Raises NOT_FOUND, or CONFLICT if the job has already ended.
     """
     changed = change_jobs(
         session,
@@ -133,9 +133,9 @@ def cancel(session: Session, tenant: str, job_id: str) -> Job:
 
 
 def pause(session: Session, tenant: str, job_id: str) -> Job:
-    """queued → paused; running → running, until the step that runs is committed, then paused; paused stays.
+    """queued → paused; running → running until the current step is committed, then paused; paused stays.
 
-    Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
+    Raises NOT_FOUND, or CONFLICT if the job is ending or has ended.
     """
     changed = change_jobs(
         session,
@@ -153,9 +153,9 @@ def pause(session: Session, tenant: str, job_id: str) -> Job:
 
 
 def resume(session: Session, tenant: str, job_id: str) -> Job:
-    """paused → queued; running with a pause to come → running without one; every other live job stays.
+    """paused → queued; running with a requested pause → running without one; every other unfinished job stays.
 
-    Raises NOT_FOUND, or CONFLICT where the job is ending or has ended.
+    Raises NOT_FOUND, or CONFLICT if the job is ending or has ended.
     """
     changed = change_jobs(
         session,
@@ -184,21 +184,22 @@ def claim(
     max_running: int | None = None,
     has: Capability = ANY,
 ) -> Job | None:
-    """queued, or running with an expired lease → running. The best job there is that a worker can hold who `has` this, or None.
+    """queued, or running with an expired lease → running. Returns the first job that a worker with `has` can hold, or None.
 
-    The first by `turns.in_claim_order`, of the tenants that have fewer than `max_running` jobs running. Two claimers never get
-    the same job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then
-    finds the row changed.
+    The order is `turns.in_claim_order`, among tenants with fewer than `max_running` running jobs. Two claims never get the same
+    job: on PostgreSQL the second skips the locked row, on SQLite it waits for the first one's transaction and then finds the row
+    changed.
     """
     counts = max_running is not None or turns.sweeps_wait(session)
     if counts:
-        # Otherwise two that claim at once would each count without the other's job. Who does not wait takes none of a sweep.
+        # Without serializing, two concurrent claims would each count without the other's job. A claim that does not wait takes no
+        # job of a sweep.
         one_at_a_time(session, "claim")
     ready = claimable(failure_cap, max_running, has, sweeps=counts)
     front = and_(ready, Job.id.in_(fronts(failure_cap, has, counts)))
     claimed = _claim(session, front, ready, worker, lease_seconds)
     if claimed is None and session.scalar(select(Job.id).where(front).limit(1)) is not None:
-        # Others are about to claim what stands first of every tenant; what comes after it is for whoever asks now.
+        # Other workers are about to claim the first job of every tenant, so this claim looks at the jobs behind those.
         claimed = _claim(session, ready, ready, worker, lease_seconds)
     return claimed
 
@@ -231,9 +232,9 @@ def _claim(
 def renew(
     session: Session, lease: Lease, lease_seconds: float, progress: JobProgress | None = None, ran_seconds: float = 0.0
 ) -> JobState:
-    """A heartbeat: the lease starts anew, `progress` (if any) is shown, `ran_seconds` are added to the job's time.
+    """A heartbeat: renews the lease, stores `progress` (if any), adds `ran_seconds` to the job's time.
 
-    Returns running, or cancelling: end the engine. Raises LeaseLost.
+    Returns running, or cancelling: then end the engine. Raises LeaseLost.
     """
     values: dict[str, Any] = {"lease_until": now(plus=lease_seconds), "ran_seconds": Job.ran_seconds + ran_seconds}
     if progress is not None:
@@ -253,7 +254,7 @@ def record(
     phase: Phase | None = None,
     data: DataSummary | None = None,
 ) -> None:
-    """Append the engine's events, in order, and set what they say about the job. Raises LeaseLost."""
+    """Append the engine's events, in order, and update the job from them. Raises LeaseLost."""
     values: dict[str, Any] = {}
     if phase is not None:
         values["phase"] = phase
@@ -263,14 +264,13 @@ def record(
 
 
 def hold(session: Session, lease: Lease) -> Job:
-    """Raises LeaseLost where the job is not this worker's; otherwise nobody takes it before the transaction ends."""
+    """Lock the job until the transaction ends. Raises LeaseLost if it is not this worker's."""
     return _fenced(session, lease, (RUNNING, CANCELLING), ())
 
 
 def save_training(session: Session, lease: Lease, training: TrainingFile, events: Sequence[JobEventBody] = ()) -> Job:
-    """The recovery of the next step can go on from `training`, which must already be durable. Returns the job, which may have to
-    hand back now. Raises LeaseLost.
-    """
+    """Record that the recovery of the next step can continue from `training`, which must already be durable. Returns the job,
+    which may now have to be handed back. Raises LeaseLost."""
     follows = Job.last_step == training.step - 1
     return _fenced(session, lease, (RUNNING,), events, follows, training=training)
 
@@ -284,10 +284,10 @@ def commit_step(
     downloadable: bool,
     events: Sequence[JobEventBody] = (),
 ) -> Job:
-    """A step exists from here on. Its files must already be durable. Returns the job, which may have to stop now.
+    """Create a step, whose files must already be durable. Returns the job, which may now have to stop.
 
-    First the fenced UPDATE of the job (which also says that this is the next step, and clears the failures), then the
-    rows of the step. Raises LeaseLost.
+    First the fenced UPDATE of the job (which also checks that this is the next step, and resets the failures), then the rows of
+    the step. Raises LeaseLost.
     """
     step = metrics.step
     follows = Job.last_step.is_(None) if step == 0 else Job.last_step == step - 1
@@ -325,12 +325,12 @@ def commit_step(
 def succeed(
     session: Session, lease: Lease, events: Sequence[JobEventBody] = (), *, result: JobResult | None = None
 ) -> None:
-    """running → succeeded, with what the job comes to. Raises LeaseLost, also where a cancel came first."""
+    """running → succeeded, with the job's result. Raises LeaseLost, also if a cancel came first."""
     _fenced(session, lease, (RUNNING,), events, **at_rest(SUCCEEDED), result=result)
 
 
 def fail(session: Session, lease: Lease, error: JobError, events: Sequence[JobEventBody] = ()) -> None:
-    """running → failed: trying again would not help. Raises LeaseLost, also where a cancel came first."""
+    """running → failed: a retry would not help. Raises LeaseLost, also if a cancel came first."""
     _fenced(session, lease, (RUNNING,), events, **at_rest(FAILED), error=error)
 
 
@@ -346,9 +346,9 @@ def crash(
 ) -> JobState:
     """An unplanned end: running → queued (due after a wait), at the cap → failed with `error`; cancelling → cancelled.
 
-    Where a pause was asked for, paused instead of queued. The wait doubles with every further failure, six times at most; a
-    warning among the events says what happened, since a job that goes on shows no error. `microbatch` is the most samples
-    of a pass from now on. Returns the new state. Raises LeaseLost.
+    If a pause was requested, paused instead of queued. The wait doubles with every further failure, six times at most. A warning
+    among the events says what happened, because a job that continues shows no error. `microbatch` is the maximum number of
+    samples per pass from now on. Returns the new state. Raises LeaseLost.
     """
     events = (*events, Warned(code=error.code, detail=error.detail))
     cancelled = Job.state == CANCELLING
@@ -368,14 +368,13 @@ def crash(
 
 
 def release(session: Session, lease: Lease, *, preempted: bool = False) -> JobState:
-    """Hand the job back, planned (the worker stops, a pause is due, or the job was `preempted`): running → queued, or paused
-    where that was asked for; cancelling → cancelled. No failure is counted. Returns the new state. Raises LeaseLost.
-    """
+    """Hand the job back as planned (the worker stops, a pause is due, or the job was `preempted`): running → queued, or paused if
+    that was requested; cancelling → cancelled. No failure is counted. Returns the new state. Raises LeaseLost."""
     cancelled = Job.state == CANCELLING
     values = at_rest(either((cancelled, CANCELLED), (Job.pause_requested, PAUSED), otherwise=QUEUED))
     values["finished_at"] = case((cancelled, now()), else_=None)
     if preempted:
-        # What it has handed its worker to stays: it is why it waits.
+        # Keep `yields_to`: it is the reason why the job waits.
         values["yields_to"] = Job.yields_to
         values["preemptions"] = Job.preemptions + case((Job.yields_to.is_not(None), 1), else_=0)
     job = _fenced(session, lease, (RUNNING, CANCELLING), (), detail=PREEMPTED if preempted else None, **values)
@@ -390,11 +389,11 @@ def confirm_cancel(session: Session, lease: Lease, events: Sequence[JobEventBody
 
 
 def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, planned: bool = False) -> int:
-    """Whatever these workers hold: running → queued and due at once, paused where that was asked for, failed at the cap;
-    cancelling → cancelled. An unplanned end, as when a lease runs out, unless `planned`. Returns how many jobs it were.
+    """All jobs that these workers hold: running → queued and due at once, paused if that was requested, failed at the cap;
+    cancelling → cancelled. Counts as an unplanned end, like an expired lease, unless `planned`. Returns the number of jobs.
 
-    Only for workers that are gone, or that hold nothing as they say themselves; to one that lives nevertheless its lease is
-    lost. Names are as `called` takes them.
+    Only for workers that are dead, or that report that they hold nothing; one that is alive nevertheless loses its lease. Names
+    are as `called` takes them.
     """
     running = Job.state == RUNNING
     failures = Job.failures + case((running, 0 if planned else 1), else_=0)
@@ -418,9 +417,8 @@ def hand_back(session: Session, workers: Sequence[str], failure_cap: int, *, pla
 
 
 def sweep(session: Session, failure_cap: int) -> int:
-    """End what no worker will: expired cancelling → cancelled; expired running at the cap → failed, and paused where that
-    was asked for. Returns how many. Other expired jobs need nothing: the next claim takes them.
-    """
+    """End jobs that no worker will end: expired cancelling → cancelled; expired running at the cap → failed, or paused if that
+    was requested. Returns how many. Other expired jobs need nothing: the next claim takes them."""
     expired = Job.lease_until < now()
     cancelled = change_jobs(session, and_(Job.state == CANCELLING, expired), **at_rest(CANCELLED))
     at_cap = and_(Job.state == RUNNING, expired, Job.failures + 1 >= failure_cap)
@@ -434,7 +432,7 @@ def sweep(session: Session, failure_cap: int) -> int:
 
 
 def _held(lease: Lease, *states: JobState) -> ColumnElement[bool]:
-    """The fence: nobody has claimed the job since, and nobody has ended it."""
+    """The fence: no one has claimed or ended the job since."""
     return and_(Job.id == lease.job_id, Job.epoch == lease.epoch, Job.state.in_(states))
 
 
@@ -454,7 +452,7 @@ def _fenced(
 
 
 def _unless_ended(session: Session, job_id: str, tenant: str, wish: str, *refused: JobState) -> Job:
-    """The job, where nothing had to change; raises NOT_FOUND, or CONFLICT where it has ended or is in a `refused` state."""
+    """The job, if nothing had to change; raises NOT_FOUND, or CONFLICT if it has ended or is in a `refused` state."""
     job = session.scalar(select(Job).where(owned_by(Job, tenant), Job.id == job_id))
     if job is None:
         raise SecateurError(ErrorCode.NOT_FOUND, f"There is no job {job_id}.")

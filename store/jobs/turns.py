@@ -1,8 +1,8 @@
-"""Whose turn it is: which jobs a worker may claim, and in which order (docs/states.md).
+"""Which jobs a worker may claim, and in which order (docs/states.md).
 
-A claim looks at the front of every tenant's queue, one job each, and so takes no longer where a tenant has many jobs waiting.
-What the worker cannot hold (store/jobs/workers/capabilities.py) is passed over as if it were not there, and so are jobs of a
-sweep that has as many running as it may.
+A claim looks at the first job of every tenant's queue, so it takes no longer if a tenant has many jobs waiting. Jobs that the
+worker cannot hold (store/jobs/workers/capabilities.py) are skipped as if they did not exist, and so are jobs of a sweep that
+already runs as many as it may.
 """
 
 from collections.abc import Collection
@@ -39,10 +39,10 @@ HELD = (JobState.RUNNING, JobState.CANCELLING)
 def claimable(
     failure_cap: int, max_running: int | None = None, worker: Capability = ANY, *, sweeps: bool = True
 ) -> ColumnElement[bool]:
-    """Queued and due, or running under a lease that ran out: its worker is gone, which counts as a failure.
+    """Queued and due, or running with an expired lease: its worker is dead, which counts as a failure.
 
-    A lost job that is at the cap, or that was to be paused, is the sweeper's. A tenant with `max_running` jobs is passed over,
-    and so is what `worker` cannot hold, and what is of a sweep that has as many running as it may; without `sweeps`, of any.
+    A lost job that is at the cap, or that was to be paused, is left to the sweep. Skipped are tenants with `max_running` running
+    jobs, jobs that `worker` cannot hold, and jobs of a sweep that runs as many as it may; without `sweeps`, jobs of any sweep.
     """
     due = and_(Job.state == JobState.QUEUED, or_(Job.available_at.is_(None), Job.available_at <= now()))
     ready = and_(or_(due, lost(failure_cap)), fits(worker), sweep_has_room() if sweeps else Job.sweep_id.is_(None))
@@ -50,12 +50,12 @@ def claimable(
 
 
 def due(row: type[Job] = Job) -> ColumnElement[bool]:
-    """Queued, and not waiting for its time. The state is a word of the statement, not a parameter: ix_jobs_queued is for it."""
+    """Queued, and not waiting for its time. The state is a literal and not a parameter, so that ix_jobs_queued is used."""
     return and_(row.state == literal_column("'queued'"), or_(row.available_at.is_(None), row.available_at <= now()))
 
 
 def sweep_has_room(row: type[Job] = Job) -> ColumnElement[bool]:
-    """Of no sweep, or of one that has fewer jobs running than it may."""
+    """In no sweep, or in one that may run more jobs."""
     held = select(Job.sweep_id, func.count().label("jobs")).where(_held_now(), Job.sweep_id.is_not(None))
     counted = held.group_by(Job.sweep_id).subquery()
     full = select(Sweep.id).join(counted, counted.c.sweep_id == Sweep.id).where(counted.c.jobs >= Sweep.max_parallel)
@@ -63,7 +63,7 @@ def sweep_has_room(row: type[Job] = Job) -> ColumnElement[bool]:
 
 
 def sweep_rooms(session: Session, sweeps: Collection[str]) -> dict[str, int]:
-    """Of those that have a bound, how many jobs more they may have running."""
+    """For sweeps with a limit, how many more jobs they may run."""
     held = select(Job.sweep_id, func.count().label("jobs")).where(_held_now(), Job.sweep_id.in_(sweeps))
     counted = held.group_by(Job.sweep_id).subquery()
     room = select(Sweep.id, Sweep.max_parallel - func.coalesce(counted.c.jobs, 0))
@@ -80,19 +80,19 @@ def sweeps_wait(session: Session) -> bool:
 
 
 def _held_now() -> ColumnElement[bool]:
-    """With a worker that is alive."""
+    """Held by a worker that is alive."""
     return and_(Job.state.in_(HELD), Job.lease_until >= now())
 
 
 def lost(failure_cap: int) -> ColumnElement[bool]:
-    """Running under a lease that ran out, and to be claimed again."""
+    """Running with an expired lease, and to be claimed again."""
     running = and_(Job.state == JobState.RUNNING, Job.lease_until < now())
     return and_(running, Job.failures + 1 < failure_cap, ~Job.pause_requested)
 
 
 def in_claim_order(jobs: Select[*Ts]) -> Select[*Ts]:
-    """These jobs in the order of the queue: priority; then the tenant that has fewer jobs running now, then the one that waited
-    longer since a job of its own was last begun; then age. store/jobs/queue_positions.py forecasts by it."""
+    """These jobs in the order of the queue: priority; then the tenant with fewer running jobs, then the tenant whose last job
+    started longest ago; then age. store/jobs/queue_positions.py forecasts with the same order."""
     jobs, running, begun = with_turns(jobs)
     return jobs.order_by(Job.priority.desc(), running, begun.asc().nulls_first(), Job.created_at, Job.id)
 
@@ -100,8 +100,8 @@ def in_claim_order(jobs: Select[*Ts]) -> Select[*Ts]:
 def with_turns(
     jobs: Select[*Ts],
 ) -> tuple[Select[*Ts], SQLColumnExpression[int], SQLColumnExpression[datetime | None]]:
-    """The same jobs, joined with what is known of their tenants: how many jobs are with a worker that is alive, and when one was
-    last claimed, NULL where none was."""
+    """The same jobs, joined with data of their tenants: how many jobs live workers hold, and when one was last claimed, NULL if
+    never."""
     held = select(Job.tenant, func.count().label("jobs")).where(_held_now()).group_by(Job.tenant).subquery()
     joined = jobs.outerjoin(held, held.c.tenant == Job.tenant).outerjoin(TenantTurn, TenantTurn.tenant == Job.tenant)
     return joined, func.coalesce(held.c.jobs, 0), TenantTurn.begun_at
@@ -109,11 +109,11 @@ def with_turns(
 
 @lru_cache(maxsize=8)
 def fronts(failure_cap: int, worker: Capability = ANY, sweeps: bool | None = True) -> CompoundSelect[str]:
-    """Identifiers of the first job that `worker` can hold of every tenant that has one due, by priority and age, and of all lost
-    ones. `sweeps`: as `claimable` has it; None counts jobs of sweeps as any others.
+    """Ids of the first job that `worker` can hold of every tenant with a due job, by priority and age, and of all lost jobs.
+    `sweeps`: see `claimable`; None counts jobs of sweeps like all others.
 
-    The first by `claim_order` is among them. Tenants are found one after the other in the index, without reading their queues;
-    what jobs need is in it, too. Made once: four aliases of a wide table take longer to make than the database takes to answer.
+    The first job in claim order is among them. Tenants are found one after another in the index, without reading their queues;
+    the index also contains what jobs need. Built once: building four aliases of a wide table takes longer than the query.
     """
     first, later, one, top = (aliased(Job) for _ in range(4))
     waiting = select(func.min(first.tenant).label("tenant")).where(due(first)).cte("waiting", recursive=True)
@@ -143,11 +143,12 @@ def _of_sweeps(row: type[Job], sweeps: bool | None) -> tuple[ColumnElement[bool]
 
 
 def at_their_most(max_running: int) -> Select[str]:
-    """Tenants with `max_running` jobs running, found once and not for every job that waits."""
+    """Tenants with `max_running` running jobs, determined once and not per waiting job."""
     return select(Job.tenant).where(_held_now()).group_by(Job.tenant).having(func.count() >= max_running)
 
 
 def begun(session: Session, job: Job) -> None:
-    """This job was claimed: it was its tenant's turn. The last write of a claim, since others of the tenant wait for its end."""
+    """Record that this job was claimed: its tenant has had its turn. This is the last write of a claim, because other
+    transactions of the tenant wait for its end."""
     turn = insert_into(session, TenantTurn).values(tenant=job.tenant, begun_at=job.claimed_at)
     session.execute(turn.on_conflict_do_update(index_elements=["tenant"], set_={"begun_at": turn.excluded.begun_at}))

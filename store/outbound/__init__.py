@@ -1,1 +1,1 @@
-"""Requests to addresses that strangers name: checked, pinned to the address that was checked, bounded in time and bytes."""
+"""Requests to addresses that users supply: checked, pinned to the checked address, limited in time and bytes."""

@@ -1,7 +1,7 @@
-"""Which addresses belong to the public internet, also where one is wrapped in another.
+"""Which addresses are public, including those that are wrapped in another.
 
-The lists are our own: what `ipaddress` calls global has changed between releases of Python, and the same name must be refused
-on each of them. They follow IANA's registries of special-purpose addresses
+The lists are our own: what `ipaddress` calls global has changed between Python releases, and the same name must be refused on
+each of them. They follow IANA's registries of special-purpose addresses
 (https://www.iana.org/assignments/iana-ipv4-special-registry, …/iana-ipv6-special-registry) as of 2026.
 """
 
@@ -23,8 +23,8 @@ _NOT_PUBLIC_IPV4 = tuple(
         ),
     )
 )
-# The only part of IPv6 in which addresses have been given out. What lies outside is private, local, multicast or nobody's;
-# fd00:ec2::254 and fd20:ce::254, where clouds tell credentials, are among that.
+# The only part of IPv6 in which addresses are allocated. Everything outside is private, local, multicast or unallocated,
+# including fd00:ec2::254 and fd20:ce::254, where cloud providers serve credentials.
 _GIVEN_OUT = IPv6Network("2000::/3")
 _NOT_PUBLIC_IPV6 = tuple(
     map(

@@ -1,7 +1,7 @@
-"""The one way out: a request by the rules, its answer streamed and counted.
+"""The only HTTP client for outside addresses: a request that follows the rules, with its response streamed and counted.
 
 Nothing is remembered between calls (no cookies, no connections), nothing is read from the environment (no proxies), and a
-redirect is a new URL that has to pass by itself.
+redirect is a new URL that is checked like the first.
 """
 
 import ssl

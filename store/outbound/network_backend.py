@@ -1,7 +1,7 @@
-"""Connections to checked addresses only: a name is looked up once, and the address that was judged is the one called.
+"""Connections to checked addresses only: a name is resolved once, and the connection goes to the address that was checked.
 
-TLS still names and verifies the host. A connection has one deadline for everything that happens on it, so that a peer who
-sends a byte now and then holds nobody up.
+TLS still names and verifies the host. A connection has one deadline for everything that happens on it, so a peer that sends a
+byte now and then blocks nobody.
 """
 
 import contextlib

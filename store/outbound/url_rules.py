@@ -1,4 +1,4 @@
-"""What a URL must look like before anything is looked up: https, a plain host name, a port on the list, no credentials."""
+"""What a URL must look like before any name is resolved: https, a plain host name, a port from the list, no credentials."""
 
 import ipaddress
 import re

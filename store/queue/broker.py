@@ -1,7 +1,7 @@
 """Every Celery setting, each with its reason, and the one function that publishes.
 
-The database is the truth; a message says only "look for work". So every choice here prefers losing or repeating a
-message, which maintenance makes good, over running a job twice or blocking whoever publishes.
+The database is the source of truth; a message only says "look for work". So every choice here prefers losing or repeating a
+message, which maintenance makes up for, over running a job twice or blocking the publisher.
 """
 
 from functools import lru_cache
@@ -46,7 +46,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     intervals |= {SEND_WEBHOOKS: settings.webhook_seconds}
     return {
         # --- What a message may be
-        # JSON only: unpickling a message would run whatever a stranger put into the broker.
+        # JSON only: unpickling a message would run any code that an attacker put into the broker.
         "task_serializer": "json",
         "accept_content": ["json"],
         # No results: states and metrics are rows. A result backend would be a second truth that nobody reads.

@@ -1,4 +1,4 @@
-"""Celery's consumer without what workers tell each other. A setting names it (store/queue/broker.py); workers alone import it."""
+"""Celery's consumer without the messages between workers. A setting names it (store/queue/broker.py); only workers import it."""
 
 from collections.abc import Mapping
 from typing import Any

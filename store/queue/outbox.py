@@ -1,8 +1,8 @@
 """Messages that must not be lost between a commit and the broker.
 
-A message is written in the transaction that makes it true, published after the commit and removed once the broker has
-it. Where the broker is down the row stays and maintenance publishes it later. Publishing twice is harmless: a message
-is a wake-up and says nothing that the database does not know.
+A message is written in the transaction that makes it true, published after the commit, and removed once the broker has it. If the
+broker is down, the row stays and maintenance publishes it later. Publishing twice is harmless: a message is a wake-up and
+contains nothing that the database does not know.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Celery's beat with a sign of life. A setting names it (store/queue/broker.py); beat alone imports it."""
+"""Celery's beat with a sign of life. A setting names it (store/queue/broker.py); only beat imports it."""
 
 from typing import Any
 

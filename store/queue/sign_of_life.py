@@ -1,6 +1,6 @@
-"""How a container's health check sees that a process still turns: its pid file is as young as the last turn of its loop.
+"""How a container's health check sees that a process is alive: the loop touches its pid file in every iteration.
 
-docker/scripts/entrypoint.sh makes the file, healthcheck.sh looks at it.
+docker/scripts/entrypoint.sh creates the file, healthcheck.sh checks its age.
 """
 
 import contextlib

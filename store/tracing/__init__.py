@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: a job is one trace, from the request that made it to its last packed step (docs/adr/0050-traces.md).
+"""OpenTelemetry traces: a job is one trace, from the request that created it to its last packed step (docs/adr/0050-traces.md).
 
 Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set: until then, and without the extra `tracing`, everything here does nothing. Spans
-hold ids, words of our own vocabularies and numbers: no names that users give, no texts of errors, no addresses.
+contain ids, words of our own vocabularies and numbers: no names that users give, no error texts, no addresses.
 """
 
 import logging
@@ -136,7 +136,7 @@ def begin(
 ) -> Span:
     """A span that the caller ends. It is a part of `parent`, by default of the span that is current; `root` begins a trace.
 
-    `link`: a `traceparent` that it has to do with; it may be a stranger's, and is left out where it is none. `since`: when it
+    `link`: a related `traceparent`; it may come from a caller, and is left out if it is invalid. `since`: when it
     began.
     """
     if _provider is None:

@@ -1,4 +1,4 @@
-"""What makes spans and sends them. Imported only where traces are wanted, since OpenTelemetry comes with an extra."""
+"""Creates and sends spans. Imported only if traces are enabled, because OpenTelemetry is an optional extra."""
 
 import threading
 from collections.abc import Mapping

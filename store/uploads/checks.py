@@ -1,8 +1,8 @@
-"""Checks of datasets: asked for by `complete`, made by maintenance (worker/checks.py), of a tenant one at a time.
+"""Checks of datasets: requested by `complete`, done by maintenance (worker/checks.py), one per tenant at a time.
 
-Every change is fenced as a job's are (docs/states.md): a claim gives a check to one process for a lease and raises `epoch`, and
-what that process writes later counts only under that epoch. An upload that is deleted takes its check with it, and whoever
-makes it learns so with the next renewal.
+Every change is fenced like a job's (docs/states.md): a claim gives a check to one process for a lease and increments `epoch`, and
+later writes of that process must match that epoch. Deleting an upload deletes its check, and the process that runs it learns this
+at its next renewal.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Files that come in pieces: what has come of each, and which request may add to it.
+"""Files sent in pieces: what has arrived of each, and which request may add to it.
 
-A request that sends bytes takes a new epoch first; from then on an earlier one, whose connection its client has given up
-long before the server notices, can add nothing more. So a client may go on at once, and no byte is written twice.
+A request that sends bytes first takes a new epoch. From then on an earlier request, whose client disconnected long before the
+server notices, cannot add anything. So a client may continue at once, and no byte is written twice.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""The rows that are shown of a dataset: kept by its check, gone with its files.
+"""The sample rows of a dataset: stored with its check's result, deleted with its files.
 
-Their recordings and images lie in the rows themselves: a few, bounded, and needed by nobody but a page. They count as stored
+Their recordings and images are in the rows themselves: they are few, small, and only a page reads them. They count as stored
 bytes.
 """
 

@@ -62,7 +62,7 @@ def _known(
 ) -> dict[tuple[str, int, str], str]:
     """Where bytes lie that the tenant has sent before, by what they were judged as, size and sha256.
 
-    Locked: whoever gives up the upload they came with waits, and then sees that they have another name.
+    Locked: a transaction that removes the upload they came with waits, and then sees that another row references them.
     """
     found = [row for row in sent_before(session, tenant, kind, files) if stored is None or row.key in stored]
     if not found:
@@ -131,7 +131,7 @@ def artifact_prefix(upload_id: str) -> str:
 
 
 def recorded_key(session: Session, tenant: str, upload_id: str, name: str) -> str | None:
-    """Where the file's bytes lie now, None where they have not come; nobody else changes that before this transaction ends."""
+    """Where the file's bytes are now, None if they have not arrived; locked until this transaction ends."""
     file = select(UploadFile.key).where(
         owned_by(UploadFile, tenant), UploadFile.upload_id == upload_id, UploadFile.name == name
     )

@@ -1,1 +1,1 @@
-"""Webhooks, and the deliveries on their way to them."""
+"""Webhooks and their deliveries."""

@@ -1,11 +1,11 @@
-"""Deliveries: claimed in turns and under a lease, so that no two processes send one at once, and what came of each try.
+"""Deliveries: claimed in turns and under a lease, so that no two processes send the same one, and the outcome of each attempt.
 
-Receivers belong to strangers, and some answer slowly or never. So few tries are under way to one address and to one tenant's at
-a time, the tenant with the fewest of them comes next, and whoever does not answer in time is given less of it
+Receivers are outside our control, and some respond slowly or never. So only a few attempts per address and per tenant run at
+once, the tenant with the fewest of them comes next, and a receiver that times out gets less time
 (docs/adr/0022-turns-of-webhooks.md).
 
-A try that begins raises `attempts` and moves `due_at` on by the lease; what it writes afterwards names its number. A process
-that dies in between leaves a delivery that is simply due again.
+An attempt that begins increments `attempts` and moves `due_at` on by the lease; what it writes afterwards names its number. If a
+process dies in between, the delivery simply becomes due again.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Enqueues webhook deliveries: what happens to a job, for every webhook that wants it, in the transaction in which it happens."""
+"""Enqueues webhook deliveries: for each event of a job and each webhook subscribed to it, in the transaction of the event."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Webhooks as their owners see them: setting up, changing, rotating the secret, giving up."""
+"""Webhooks as their owners manage them: create, change, rotate the secret, delete."""
 
 import base64
 import secrets

@@ -1,1 +1,1 @@
-"""Child processes of the worker, in their cages: the engine, and what reads datasets of the hub."""
+"""Child processes of the worker in their sandboxes: the engine, and the reader of hub datasets."""

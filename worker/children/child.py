@@ -1,8 +1,8 @@
 """A child process that answers in JSON lines: the engine, or the reader of hub datasets.
 
-It leads its own process group, so that KILL of the group is the last word over it and whatever it started. It knows no
-secret: its environment is built from nothing, and it runs in a cage (store/cage). Its standard input is a pipe that this
-process holds open: when this process dies, however it dies, the child reads end-of-file and ends too.
+It leads its own process group, so KILL of the group ends it and everything it started. It knows no secret: its environment is
+built from nothing, and it runs in a sandbox (store/cage). Its standard input is a pipe that this process holds open: however this
+process dies, the child then reads end-of-file and ends too.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def minimal_environment(home: Path, threads: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": count,
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",  # Files of strangers lie in the working directory: never import from there.
+        "PYTHONSAFEPATH": "1",  # The working directory contains untrusted files: never import from there.
     }
 
 
@@ -134,7 +134,7 @@ class Child:
         deadline = time.monotonic() + CLOSE_SECONDS
         for reader, pipe in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
             reader.join(timeout=max(0.0, deadline - time.monotonic()))
-            # What has left the group may hold a pipe open for ever, and closing it here would wait for its reader.
+            # A process that has left the group may hold a pipe open forever, and closing it here would wait for its reader.
             if pipe is not None and not reader.is_alive():
                 pipe.close()
         if isinstance(self.process, ForkedProcess):

@@ -1,4 +1,4 @@
-"""How this worker's children are caged (store/cage): the engine, and what reads a dataset of the hub."""
+"""The sandbox settings (store/cage) of this worker's children: the engine, and the reader of hub datasets."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""What the engine says, read with care: it runs on files of strangers, so its output is checked like theirs."""
+"""Parses the engine's output. The engine runs on untrusted files, so its output is checked like they are."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ DETAIL_LENGTH = 2000
 
 
 class Crashed(Exception):
-    """The engine ended in a way that is nobody's plan; the job may be tried again."""
+    """The engine ended unexpectedly; the job may be retried."""
 
     def __init__(self, code: ErrorCode, detail: str) -> None:
         super().__init__(detail)

@@ -1,15 +1,14 @@
-"""A template process: imports a module once, then forks a caged child for every request (docs/adr/0020-warm-engines.md).
+"""A template process: imports a module once, then forks a sandboxed child for every request (docs/adr/0020-warm-engines.md).
 
     python -m worker.children.fork_server MODULE CONTROL_FD
 
-MODULE imports what its children need and has `main(arguments) -> exit status`; importing it must start no thread and touch no
-GPU, since a child of a process that has done so can hang. CONTROL_FD is a SOCK_SEQPACKET socket, whose other end
+MODULE imports what its children need and has `main(arguments) -> exit status`. Importing it must start no thread and touch no
+GPU, because a child of a process that has done so can hang. CONTROL_FD is a SOCK_SEQPACKET socket, whose other end
 worker/children/template.py holds. A request is one message: JSON with `arguments`, `folder`, `environment` and `cage`, and four
-descriptors: the child's standard input, output and error, and a socket on which the child's process id and, when it has ended,
-its exit status are said. The child is reaped when the other end of that socket is closed: until then its process id is nobody
-else's.
+descriptors: the child's standard input, output and error, and a socket that reports the child's process id and, when it has
+ended, its exit status. The child is reaped when the other end of that socket is closed; until then its process id is not reused.
 
-This process knows no secret and reads no input of a job. The cage is closed in the child, before MODULE's `main` is called.
+This process knows no secret and reads no input of a job. The child applies the sandbox before MODULE's `main` is called.
 """
 
 import gc
@@ -87,7 +86,7 @@ def _serve(control: socket.socket) -> Request | None:
     told: set[int] = set()
     """Of whose end has been told."""
     released: set[int] = set()
-    """Whom nobody will signal any more, and who are not reaped yet."""
+    """Process ids that no one will signal any more and that are not reaped yet."""
     awake, alarm = socket.socketpair()
     alarm.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -114,7 +113,7 @@ def _serve(control: socket.socket) -> Request | None:
                 elif key.fileobj is awake:
                     awake.recv(4096)
                 elif isinstance(key.data, int):
-                    # Nothing is ever sent here: the other end was closed, and nobody will signal this child any more.
+                    # Nothing is ever sent here: the other end was closed, and no one will signal this child any more.
                     selector.unregister(key.fileobj)
                     children.pop(key.data).close()
                     told.discard(key.data)
@@ -157,7 +156,7 @@ def _become(request: Request) -> None:
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
-    # Said from here, since whoever hears it may kill the group at once.
+    # Reported from here, because the receiver may kill the group at once.
     _say(request.status, {"pid": os.getpid()})
     for standard, file in enumerate(request.files):
         os.dup2(file, standard)

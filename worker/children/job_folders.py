@@ -1,4 +1,4 @@
-"""The folders of one job, all below the one that is removed with it."""
+"""The folders of one job, all below one folder that is removed at its end."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the children of an attempt write to standard error: its end at hand, the rest on its way to the job's log."""
+"""What the children of an attempt write to standard error: the end is kept in memory, the rest is sent to the job's log."""
 
 import codecs
 import threading

@@ -1,4 +1,4 @@
-"""This process's side of a template process: starts it, asks it for children, starts it again when it has died."""
+"""This process's side of a template process: starts it, requests children from it, restarts it if it dies."""
 
 import json
 import logging
@@ -65,7 +65,7 @@ class ForkedProcess:
         self._status.close()
 
     def _lost(self) -> int:
-        """The template died, so that nobody will say how this child ends: it is made to."""
+        """The template died and can no longer report how this child ends, so the child is killed."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         return -signal.SIGKILL

@@ -55,7 +55,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _follow_parent() -> None:
-    """End this process when stdin reaches its end. Whoever started the engine holds the other side of the pipe."""
+    """End this process when stdin reaches its end. The engine's parent holds the other side of the pipe."""
 
     def wait() -> None:
         # Not sys.stdin: a thread that waits inside its lock makes the interpreter abort when it ends.

@@ -1,8 +1,8 @@
-"""A LoRA adapter added to the weights of its model (Hu et al., arXiv 2106.09685): W + s B A, s as peft's settings say.
+"""Merges a LoRA adapter into the weights of its model (Hu et al., arXiv 2106.09685): W + s B A, with s from peft's settings.
 
-Of DoRA (Liu et al., arXiv 2402.09353, eq. 5) every row of that is then as long as the adapter says.
+With DoRA (Liu et al., arXiv 2402.09353, eq. 5) every row of the sum is then scaled to the length that the adapter gives.
 
-From the tensors' names alone, without building a model: nothing that the settings name is loaded or run.
+Works on the tensors and their names alone, without building a model: nothing that the settings name is loaded or run.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""`python -m worker.engine.convert FOLDER OUT [BASE]`: a checkpoint of pickles, or an adapter and its model, as safetensors.
+"""`python -m worker.engine.convert FOLDER OUT [BASE]`: converts a checkpoint of pickles, or an adapter and its model, to
+safetensors.
 
-Started by `secateur convert` in a cage, since what it reads may be anybody's. Its last line of output is JSON: what OUT now is
-(`name`, `warnings`), or why it is nothing (`failure`).
+`secateur convert` starts it in a sandbox, because its input is untrusted. Its last line of output is JSON: what OUT contains
+(`name`, `warnings`), or why it failed (`failure`).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The steps of a job, one at a time: score, cut, recover, write, prove, measure."""
+"""The steps of a job, one at a time: score, cut, recover, write, verify, measure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ from worker.engine.runtime.progress import Reporter
 from worker.engine.stop import check_watchable, confirmed, result_after
 
 PROBE_SAMPLES = 4
-"""The most samples on which a packaged checkpoint must repeat the engine's logits."""
+"""The maximum number of samples on which a packaged checkpoint must reproduce the engine's logits."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,17 @@ class Job:
     measure: Measure
     recovery: Recovery
     group: Group = ALONE
-    """Who works on it. This is the first; the others are in worker/engine/parallel/follow.py, and join in line by line."""
+    """The processes that work on it. This is the first; the others run worker/engine/parallel/follow.py, in
+    step with this code."""
 
     def folder(self, step: int) -> Path:
-        """Where a step is written."""
+        """The folder to which a step is written."""
         return self.out / f"step-{step}"
 
     def baseline(self) -> tuple[StepMetrics, Selection, ScoredModel | None]:
-        """Step 0: measure the model as it came. Its folder holds records and no weights.
+        """Step 0: measure the model as it came. Its folder has records and no weights.
 
-        Also returns step 1's scores, where the sensitivity analysis or the search within a bound on the drop needed them.
+        Also returns step 1's scores, if the sensitivity analysis or the search within a bound on the drop needed them.
         """
         report, measure = self.reporter, self.measure
         dense = measure.dense
@@ -116,7 +117,7 @@ class Job:
         return inputs if kept is None else kept.used(*inputs)
 
     def _flops(self, loaded: LoadedModel) -> int:
-        """Of one forward pass of one sample."""
+        """FLOPs of one forward pass of one sample."""
         return accounting.total_flops(self.described.shape, loaded.widths)
 
     def _probe(self) -> Inputs:
@@ -125,20 +126,20 @@ class Job:
         return validation.batch(validation.batches(PROBE_SAMPLES)[0])[0]
 
     def _scored(self, dense: LoadedModel) -> ScoredModel | None:
-        """The original with the scores of step 1; None where nothing is tried before it."""
+        """The original with the scores of step 1; None if nothing is tried before it."""
         if not analyses(self.spec):
             return None
         self.reporter.phase(Phase.SCORING, 0)
         return self.cutting.score(dense, 1)
 
     def _search(self, scored: ScoredModel | None, original: Scores) -> DropSearch | None:
-        """The cuts that were tried for a target that is a bound on the drop; None where it is a share."""
+        """The cuts that were tried if the target is a bound on the drop; None if it is a share."""
         report = self.reporter
         if scored is None or self.spec.pruning.target.max_drop is None:
             return None
         report.phase(Phase.ANALYSING, 0)
         validation = self.data.splits[Split.VALIDATION]
-        # Progress counts the cuts that are tried, and not what each of them is refitted on.
+        # Progress counts the tried cuts, and not the samples on which each of them is refitted.
         cutting = replace(self.cutting, reporter=Reporter(lambda _: None, report.steps, {}))
         measure = replace(self.measure, group=ALONE)
         return search(
@@ -154,7 +155,7 @@ class Job:
         )
 
     def _sensitivity(self, scored: ScoredModel | None) -> Sensitivity | None:
-        """What each layer alone would cost, by the scores of step 1. None where not asked for."""
+        """The cost of cutting each layer alone, by the scores of step 1. None if not requested."""
         samples, report = self.spec.evaluate.sensitivity_samples, self.reporter
         if scored is None or not analyses_layers(self.spec) or samples is None:
             return None
@@ -182,10 +183,10 @@ class Job:
         last: bool,
         scored: ScoredModel | None = None,
     ) -> tuple[StepMetrics, Selection, JobResult | None]:
-        """Take `before`, the model of the step before, to `target` and write the step's folder, complete and on disk.
+        """Cut `before`, the previous step's model, to `target` and write the step's folder, complete and on disk.
 
-        `scored` are the step's scores where step 0 has made them already. `target` is a share in the unit of the spec's
-        target. Returns the step's metrics, what is kept of the ORIGINAL model, and what the job comes to where it ends here.
+        `scored` are the step's scores if step 0 has already computed them. `target` is a share in the unit of the spec's target.
+        Returns the step's metrics, what is kept of the ORIGINAL model, and the job's result if it ends here.
         """
         report, measure = self.reporter, self.measure
         report.restart()
@@ -231,11 +232,11 @@ class Job:
             requested_sparsity=requested_sparsity(shape, pruning, target, written.widths),
             achieved_sparsity=accounting.attention_sparsity(shape, written.widths),
             ffn_sparsity=accounting.feed_forward_sparsity(shape, written.widths),
-            # A stock configuration does not say which heads of the original are left.
+            # A stock configuration does not say which heads of the original remain.
             widths=kept.widths(history[0].widths),
             size=measure.size(written.widths, folder),
             validation=validation,
-            # One-shot, nothing lies between the two.
+            # In one-shot pruning nothing changes between the two.
             validation_before_recovery=unrecovered or validation,
             latency=latency,
             target=target_met(shape, pruning, target, written.widths, latency),
@@ -268,9 +269,9 @@ class Job:
     def _result(
         self, steps: tuple[StepMetrics, ...], newest: LoadedModel, *, last: bool
     ) -> tuple[tuple[StepMetrics, ...], JobResult | None]:
-        """Whether the job ends with the last of `steps`, whose model is `newest`; if so, test is reported, once.
+        """Whether the job ends with the last of `steps`, whose model is `newest`; if so, test is measured, once.
 
-        Returns the steps with the test scores where they belong, and what the job comes to.
+        Returns the steps, with test scores where they belong, and the job's result.
         """
         bound = self.spec.pruning.target.max_drop
         result = result_after(steps, self.spec.stop, last=last) if bound is None else confirmed(steps, bound, last=last)
@@ -290,12 +291,12 @@ class Job:
         return steps, result.model_copy(update={"test": test})
 
     def _keep_latency_table(self, folder: Path) -> None:
-        """With every step, since a resumed job has the last one alone: a second measurement would come out otherwise."""
+        """Written with every step, because a resumed job has only the last one, and a second measurement would differ."""
         if self.cutting.latency is not None:
             write_latency_table(folder, self.cutting.latency.table)
 
     def _export(self, folder: Path, written: LoadedModel) -> tuple[ExportMetrics, ...]:
-        """The files that the spec asks for beside the weights, checked and measured."""
+        """The exports that the spec requests, checked and measured."""
         return export(
             folder,
             written,
@@ -310,7 +311,7 @@ class Job:
     def _describe(
         self, folder: Path, record: StepRecord, steps: Sequence[StepMetrics], result: JobResult | None
     ) -> None:
-        """Everything beside the weights that a person reads."""
+        """Write everything for people: the report, the card, the figures."""
         summary = self.data.summary
         title = f"Step {record.step}"
         write_report(

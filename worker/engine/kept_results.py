@@ -1,7 +1,8 @@
-"""What earlier jobs have computed of the same model and data, found in the cache folder by all that it depends on.
+"""Results that earlier jobs computed for the same model and data, found in the cache folder by a hash of all their inputs.
 
-Only what is the same to the last bit whoever computes it: scores of the model as it came, and statistics of its first step. A
-name is the hash of everything that goes in (docs/adr/0047-what-jobs-share.md); what cannot be read is computed anew.
+Only results that are the same to the last bit whichever job computes them: scores of the model as it came, and statistics of its
+first step. A name is the hash of everything that goes in (docs/adr/0047-what-jobs-share.md); an entry that cannot be read is
+computed again.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The two records beside a step's weights.
 
-`pruning.json` says what was done and is part of the identity promise: the same inputs give the same bytes. `metrics.json`
-holds everything that was measured, timings included, and is outside it.
+`pruning.json` says what was done, and is part of the reproducibility promise: the same inputs give the same bytes. `metrics.json`
+holds everything that was measured, timings included, and is not.
 """
 
 import hashlib

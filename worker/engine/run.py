@@ -1,4 +1,4 @@
-"""The job from its inputs to its last step. Reads top to bottom; each line's work has a file of its own."""
+"""The job from its inputs to its last step. Reads top to bottom; each line's work is in its own file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -60,15 +60,15 @@ class Inputs:
     resume: int | None = None
     """Last committed step; its folder lies in `out`."""
     microbatch: int | None = None
-    """The most samples that pass through the model together, at least 1; see worker.engine.runtime.memory."""
+    """The maximum number of samples per pass through the model, at least 1; see worker.engine.runtime.memory."""
     training: Path | None = None
-    """What an earlier attempt saved of the recovery after `resume`, see TrainingSaved. Ignored where it is of another."""
+    """What an earlier attempt saved of the recovery after `resume`, see TrainingSaved. Ignored if it belongs to another."""
     training_seconds: float = 60.0
-    """The least between two savings of a recovery; 0 saves after every epoch but the last."""
+    """Minimum time between two saves of a recovery; 0 saves after every epoch except the last."""
 
 
 def choose_device(name: str, group: Group = ALONE) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. Of several processes each has a GPU of its own."""
+    """`auto` is CUDA if available, else the CPU. Each of several processes has its own GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cuda" or group.size == 1:
@@ -79,24 +79,24 @@ def choose_device(name: str, group: Group = ALONE) -> torch.device:
 
 
 Plan = Callable[[Mapping[str, int]], Mapping[Phase, tuple[int, float]]]
-"""From the sizes of the splits what a Reporter plans with."""
+"""From the sizes of the splits to a Reporter's plan."""
 UNKNOWN_YET = 10_000
-"""Rows of all splits, until the first of them are read."""
+"""Assumed number of rows of all splits, until the first of them are read."""
 
 
 def likely_splits(rows: int) -> dict[str, int]:
-    """Until it is known how so many rows are divided."""
+    """Assumed sizes of the splits, until it is known how the rows are divided."""
     held = rows // 5
     return {Split.TRAIN: rows - 2 * held, Split.VALIDATION: held, Split.TEST: held}
 
 
 def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: Reporter, plan: Plan) -> PreparedData:
-    """Read the data and make inputs of it, saying how far it is."""
+    """Read the data and make inputs from it, reporting progress."""
     planned = UNKNOWN_YET
 
     def progress(done: int, total: int) -> None:
         nonlocal planned
-        # Most of what follows takes no more samples than the spec says, however many there are: their number matters.
+        # Most later phases use a fixed number of samples, so their share of the time depends on the number of rows.
         if total != planned:
             planned = total
             reporter.replan(plan(likely_splits(total)))
@@ -137,7 +137,7 @@ def _prepare(inputs: Inputs, spec: EngineSpec, described: Checkpoint, reporter: 
 def _ready(
     inputs: Inputs, spec: EngineSpec, task: Task, dense: LoadedModel, data: PreparedData, device: torch.device
 ) -> PreparedData:
-    """The data as the task needs it."""
+    """The data in the form that the task needs."""
 
     def answers(split: FeatureSplit) -> Tensor:
         size = capped_batch_size(spec.evaluate.batch_size, inputs.microbatch)
@@ -156,10 +156,9 @@ def _latency(
     device: torch.device,
     reporter: Reporter,
 ) -> LatencyModel | None:
-    """For a latency target, what latencies are looked up in: measured here, or as it was committed when the job resumes.
+    """The table for a latency target: measured here, or, when the job resumes, as it was committed.
 
-    Warns where the machine is too busy to meet the target. Raises SPARSITY_OUT_OF_REACH where no cut is fast enough on this
-    device.
+    Warns if the machine is too busy to meet the target. Raises SPARSITY_OUT_OF_REACH if no cut is fast enough on this device.
     """
     if spec.pruning.target.kind is not TargetKind.LATENCY:
         return None
@@ -190,7 +189,7 @@ def _latency(
 def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> None:
     """Prune as `spec` says. Every finished step is announced with StepDone once its folder is on disk.
 
-    Of the processes of a `group`, which all call this, the first alone should be heard and writes; see worker/engine/parallel.
+    All processes of a `group` call this, but only the first writes and may report; see worker/engine/parallel.
 
     Raises SecateurError for everything that is wrong with the inputs.
     """
@@ -221,7 +220,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
         )
     )
     dense = load_original(inputs.model)
-    # Imports what the first step's reload gate needs while the data is read, where no template process has done so.
+    # If no template process has done so, import what the first step's reload gate needs while the data is read.
     if group.first:
         start_server()
     layers = len(described.widths.layers)
@@ -233,7 +232,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
         data = _prepare(inputs, spec, described, reporter, plan)
     group.wait()
     if not group.first:
-        # From the cache, where the first has put it.
+        # From the cache, where the first process has put it.
         data = _prepare(inputs, spec, described, reporter, plan)
     reporter.replan(plan(data.summary.windows or data.summary.samples))
     config = dense.model.config
@@ -251,14 +250,14 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
     task.padding = dense.model_spec.padding_of(dense.model)
     data = _ready(inputs, spec, task, dense, data, device)
     latency = group.first_does(lambda: _latency(inputs, spec, described, dense, data, device, reporter))
-    # What need not come out the same is not handed on.
+    # Results that need not be reproducible are not shared.
     size = capped_batch_size(spec.evaluate.batch_size, inputs.microbatch)
     results = KeptResults.of(inputs.cache, inputs.model, data.name, device, size, group) if spec.deterministic else None
     cutting = Cutting(spec, described, data, task, device, reporter, latency, inputs.microbatch, results, group)
     measure = Measure(
         spec.evaluate, described, data, dense, task, device, reporter, inputs.microbatch, results, group=group
     )
-    # A recovery that was under way can only be that of the first step which is not committed.
+    # A saved recovery can only belong to the first step that is not committed.
     earlier = {(inputs.resume or 0) + 1: inputs.training} if inputs.training is not None else {}
     recovery = Recovery(
         spec,
@@ -299,10 +298,10 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
             continue
         reporter.steps = max(reporter.steps, number)
         if search is not None:
-            # Each goes back to the original: what the one before it cut was too much.
+            # Each attempt starts from the original again, because the one before cut too much.
             kept = Selection.all(described.widths)
-        # Read back from the file, also in one go: a resumed job must not differ from an uninterrupted one. What came is never
-        # changed, and is loaded once.
+        # Read back from the file even in an uninterrupted run, which must not differ from a resumed one. The original never
+        # changes, and is loaded once.
         before = load_step(job.folder(number - 1)) if number > 1 and search is None else dense
         last = number == len(targets)
         metrics, kept, result = process.step(number, target, before, history, kept, last=last, scored=scored)

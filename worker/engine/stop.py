@@ -1,4 +1,4 @@
-"""Bounds on the drop: whether a job ends after a step, and which step is then its result. Decided on validation alone."""
+"""Bounds on the drop: whether a job ends after a step, and which step is then its result. Decided on validation only."""
 
 from collections.abc import Sequence
 

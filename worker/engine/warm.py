@@ -1,7 +1,7 @@
-"""What a template process imports once, so that every engine forked from it starts at once (worker/children/fork_server.py).
+"""What a template process imports once, so that every engine forked from it starts quickly (worker/children/fork_server.py).
 
-Of libraries only torch and transformers: they take most of the time, and the server of the reload gate, which is forked before
-anything else is imported, has to prove that a checkpoint needs no more than these.
+Only torch and transformers are imported: they take most of the time, and the server of the reload gate, which is forked before
+anything else is imported, must prove that a checkpoint needs no more than these.
 """
 
 import ctypes
@@ -52,7 +52,7 @@ def _forked_server() -> socket.socket:
         try:
             ours.close()
             _call_this_process(b"secateur-reload")
-            # The engine's pipes are its own: whoever reads them waits until nobody holds them.
+            # Close the engine's pipes: their reader waits until no process holds them.
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0)
             os.dup2(nothing, 1)

@@ -1,1 +1,1 @@
-"""What a job needs, brought into its folder: uploads, models and datasets of the hub, models in buckets."""
+"""Brings a job's inputs into its folder: uploads, models and datasets of the hub, models in buckets."""

@@ -1,7 +1,7 @@
 """Files of the Hugging Face hub at a commit: listed, then fetched one by one, each checked against the hash that the hub lists.
 
-The operator's token is sent to the hub itself, for the repositories that it is meant for; others have to be public. A download
-that breaks off goes on where it stopped.
+The operator's token is sent only to the hub itself, and only for the repositories that the operator listed; others must be
+public. An interrupted download continues where it stopped.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Which files of a hub dataset are fetched: those that are data, with the lists that belong to them, and the card."""
+"""Selects the files of a hub dataset to fetch: data files, the lists that belong to them, and the card."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath

@@ -1,6 +1,6 @@
 """Brings what a job needs into its scratch folder: model, dataset, the last committed step if there is one, the spec.
 
-After this the engine sees local files only. Every byte that comes from the artifact store is checked against its sha256.
+Afterwards the engine sees only local files. Every byte from the artifact store is checked against its SHA-256.
 """
 
 import json
@@ -150,7 +150,7 @@ class Inputs:
             stored(lambda: self._artifacts.fetch(key, path, sha256), self._settings.storage_patience_seconds, beat)
 
     def _fetch_hub_dataset(self, dataset: HubDataset, place: JobFolders, beat: Heartbeat, job_log: JobLog) -> None:
-        """Fetched here, by the rules for calls to elsewhere; read by a child: the datasets library parses a stranger's files, and
+        """Fetched here, by the rules for outgoing calls; read by a child, because the datasets library parses untrusted files and
         this process holds the credentials."""
         settings = self._settings
         source = place.root / "download"

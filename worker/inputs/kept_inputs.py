@@ -1,8 +1,8 @@
 """Inputs that this worker has fetched before, so that twelve jobs on one model fetch it once.
 
-No engine can reach the copies here, and each is checked again when it is used. They are found by a key that only those are
-given who may read the object: of a tenant's own files that of the artifact store, else where it lies and which version it is, as
-the hub or the bucket has just told.
+No engine can reach the copies here, and each is checked again when it is used. Their keys are known only to jobs that may read
+the object: for a tenant's own files the key in the artifact store, otherwise the location and version that the hub or the bucket
+has just returned.
 """
 
 import errno

@@ -1,11 +1,10 @@
-"""Reads the files of a hub dataset into a data folder; a program of its own, run once worker/inputs/inputs.py has fetched them.
+"""Reads the files of a hub dataset into a data folder; a separate program, run once worker/inputs/inputs.py has fetched them.
 
     python -m worker.inputs.read_dataset --source DIR --out DIR [--config NAME]
 
-A stranger wrote the files, so nothing in them is trusted: `datasets` reads them where no credentials and no network are needed.
-Code is never run, a card may not point outside of the repository, and rows may not point at files. The outcome is
-`<split>-00000-of-0000N.parquet` with the features in the schema, or, for a repository of plain audio or image files, those
-files in their folders.
+The files are untrusted: `datasets` reads them in a process that has and needs neither credentials nor a network. Code is never
+run, a card may not point outside the repository, and rows may not point at files. The result is `<split>-00000-of-0000N.parquet`
+with the features in the schema or, for a repository of plain audio or image files, those files in their folders.
 
 Exit status 0, or 1 with a FetchFailure as JSON in the last line of stdout.
 """

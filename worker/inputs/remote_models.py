@@ -1,4 +1,4 @@
-"""Models that lie elsewhere: fetched into the model folder, and judged there as an upload is before the engine sees them."""
+"""Models from a hub or a bucket: fetched into the model folder, and checked there like an upload before the engine sees them."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

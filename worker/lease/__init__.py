@@ -1,1 +1,1 @@
-"""Holding a job: the heartbeat that renews its lease, and waiting out what is away meanwhile."""
+"""Holding a job: the heartbeat that renews its lease, and waiting for services that are temporarily down."""

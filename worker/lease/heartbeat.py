@@ -1,10 +1,9 @@
-"""Keeps a lease alive from a thread of its own, and says when the work has to stop and why.
+"""Keeps a lease alive from a separate thread, and says when and why the work must stop.
 
-It also fences this worker off by itself: the moment a lease was last renewed is taken before the renewal is sent, in
-this machine's monotonic clock, so the lease ends here no later than in the database. Where no renewal gets through by
-then the job counts as lost, and the engine is killed before another worker may have started one. A renewal is waited for
-until that moment and no longer: what a frozen database does of it afterwards is undone by the supervisor, which hands the job
-back.
+It also makes this worker fence itself: the time of a renewal is taken before the renewal is sent, by this machine's monotonic
+clock, so the lease ends here no later than in the database. If no renewal succeeds by then, the job counts as lost, and the
+engine is killed before another worker can have started one. The thread waits for a renewal only until that moment; if a frozen
+database completes it afterwards, the supervisor undoes this by handing the job back.
 """
 
 import contextvars
@@ -45,7 +44,7 @@ class Reason(StrEnum):
 
 
 class Interrupted(Exception):
-    """Work on the job has to stop."""
+    """Work on the job must stop."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -53,7 +52,7 @@ class Interrupted(Exception):
 
 
 class Heartbeat:
-    """`with Heartbeat(...) as beat:` renews until the block ends; `beat.check()` belongs into every loop of the work."""
+    """`with Heartbeat(...) as beat:` renews until the block ends; call `beat.check()` in every loop of the work."""
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class Heartbeat:
         self._lease = lease
         self._shutdown = shutdown
         self._log = log
-        self._shipping = threading.Lock()  # A piece of the log is written once.
+        self._shipping = threading.Lock()  # Each piece of the log is written once.
         self._deadline = renewed_at + settings.lease_seconds
         self._counted = renewed_at
         self._overtime = math.inf if seconds_left is None else renewed_at + seconds_left
@@ -81,7 +80,7 @@ class Heartbeat:
         self._unanswered = False
         self._kill: Callable[[], None] | None = None
         self._done = threading.Event()
-        # What is bound to the lines of log goes along into the thread.
+        # Pass the logging context on to the thread.
         run = partial(contextvars.copy_context().run, self._run)
         self._thread = threading.Thread(target=run, name=f"heartbeat-{lease.job_id}", daemon=True)
 
@@ -97,7 +96,7 @@ class Heartbeat:
 
     @property
     def reason(self) -> Reason | None:
-        """Why to stop, or None. A lost job comes first: nothing may be written about it any more."""
+        """Why to stop, or None. A lost lease comes first, because nothing may be written about the job any more."""
         now = time.monotonic()
         if self._lost or now > self._deadline:
             return Reason.LOST
@@ -109,20 +108,20 @@ class Heartbeat:
 
     @property
     def unanswered(self) -> bool:
-        """Whether the last renewal that was tried got no answer: where the lease is lost then, it is by the database's fault."""
+        """Whether the last attempted renewal got no response: if the lease is then lost, the database is the cause."""
         return self._unanswered
 
     def check(self) -> None:
-        """Raise Interrupted where the work has to stop."""
+        """Raise Interrupted if the work must stop."""
         if reason := self.reason:
             raise Interrupted(reason)
 
     def report(self, progress: JobProgress) -> None:
-        """Shown with the next renewal, within about a second."""
+        """Progress to store with the next renewal, within about a second."""
         self._progress = progress
 
     def kill_when_lost(self, kill: Callable[[], None]) -> None:
-        """Called from the heartbeat's thread at once when the lease is lost, whatever the work is waiting for."""
+        """`kill` is called from the heartbeat's thread as soon as the lease is lost, whatever the work is waiting for."""
         self._kill = kill
 
     def _run(self) -> None:
@@ -131,7 +130,7 @@ class Heartbeat:
         while not self._done.wait(pause):
             now = time.monotonic()
             due = now - last >= self._settings.heartbeat_seconds
-            # A renewal that failed is tried again at the next turn, not at the next heartbeat.
+            # A failed renewal is retried in the next iteration, not at the next heartbeat.
             if (due or self._progress is not None) and self._renew(now):
                 last = now
             if self.reason is Reason.LOST:
@@ -141,14 +140,14 @@ class Heartbeat:
                 return
 
     def _still_mine(self) -> None:
-        """Raise LeaseLost after the deadline: what was lost for a moment, which others may have seen, stays lost."""
+        """Raise LeaseLost after the deadline: a lease that was lost for a moment, which others may have seen, stays lost."""
         if self.reason is Reason.LOST:
             raise transitions.LeaseLost(self._lease)
 
     def flush(self) -> None:
-        """Count the time that is left to count and write the rest of the log, while the job is still this worker's.
+        """Add the remaining time and write the rest of the log, while the job is still this worker's.
 
-        What the database does not take is gone.
+        What the database does not accept is lost.
         """
         if self.reason is not Reason.LOST:
             self._renew(time.monotonic())
@@ -164,7 +163,7 @@ class Heartbeat:
             log.warning("the end of the log of job %s could not be kept: %s", self._lease.job_id, error)
 
     def _keep_log(self, session: Session) -> int:
-        """Write a piece of what the log has gathered; returns its end, to be said `taken` after the commit."""
+        """Write the next piece of the collected log; returns its end, to be passed to `taken` after the commit."""
         piece = self._log.next_piece()
         if piece is None:
             return 0
@@ -172,7 +171,7 @@ class Heartbeat:
         return piece.end
 
     def _renew(self, now: float) -> bool:
-        """False where the database did not answer. What the work has given up by then, or may have, is not renewed."""
+        """False if the database did not respond. Does not renew what the work has given up by then, or may have."""
         progress, self._progress = self._progress, None
         try:
             with self._shipping:

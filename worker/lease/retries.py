@@ -1,4 +1,4 @@
-"""Waiting out what should come back by itself: the database, and the artifact store."""
+"""Waits for services that should come back by themselves: the database and the artifact store."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def write(database: Database, action: Callable[[Session], T], seconds: float) -> T:
-    """One transaction; a database that is away for less than `seconds`, a lease, does not end the job. Raises LeaseLost."""
+    """One transaction; if the database is down for less than `seconds`, a lease, the job does not end. Raises LeaseLost."""
     give_up = time.monotonic() + seconds
     while True:
         try:
@@ -36,7 +36,7 @@ def write(database: Database, action: Callable[[Session], T], seconds: float) ->
 
 
 def stored(action: Callable[[], T], seconds: float, beat: Heartbeat) -> T:
-    """What `action` does in the artifact store, tried for `seconds`: a finished step is worth more than a quick answer.
+    """The result of `action` in the artifact store, retried for `seconds`: a finished step is worth more than a quick error.
 
     Raises what `action` raised last, or Interrupted.
     """

@@ -1,7 +1,7 @@
-"""Says every few seconds that this worker lives and what it has; and looks for work where no wake-up may come.
+"""Announces every few seconds that this worker is alive and what it has, and looks for work in case it missed a wake-up.
 
-A wake-up says "look for work" to whoever takes it, which may be a worker that cannot hold the job. So each that has nothing to
-do asks now and then whether something waits that fits it (docs/adr/0044-capabilities.md).
+A wake-up says "look for work" to whichever worker receives it, and that worker may not be able to hold the job. So each idle
+worker asks now and then whether a job that fits it is waiting (docs/adr/0044-capabilities.md).
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Announcer:
-    """A thread from `start` to `stop`."""
+    """A thread that runs from `start` to `stop`."""
 
     def __init__(
         self,
@@ -30,19 +30,19 @@ class Announcer:
         predecessors: Iterable[str],
         idle: Callable[[], bool],
     ) -> None:
-        """`predecessors`: workers that are known to be gone. `idle`: whether nothing is being run."""
+        """`predecessors`: workers that are known to be dead. `idle`: whether no job is running."""
         self._settings, self._database, self._who, self._idle = settings, database, who, idle
         self._gone = set(predecessors)
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, look: Callable[[], None]) -> None:
-        """Announce at once and then with every heartbeat. `look` is to begin to look for work, and returns at once."""
+        """Announce at once and then with every heartbeat. `look` must start looking for work and return at once."""
         self._thread = threading.Thread(target=self._run, args=(look,), name="announcer", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """It is not there any more; where the database does not hear that, its time runs out."""
+        """Remove the announcement; if the database does not respond, it expires."""
         self._done.set()
         if self._thread is not None:
             self._thread.join()
@@ -60,13 +60,13 @@ class Announcer:
             except UNREACHABLE as error:
                 log.warning("this worker cannot be registered, because the database does not respond: %s", error)
             except Exception:
-                # A thread that ended would have a worker counted as gone that works.
+                # If this thread ended, a working worker would count as dead.
                 log.exception("this worker cannot be registered")
             if self._done.wait(self._settings.heartbeat_seconds):
                 return
 
     def _announce(self) -> bool:
-        """Whether there is something to look for."""
+        """Returns whether there is work to look for."""
         settings = self._settings
         with self._database.write() as session:
             if self._gone:

@@ -1,4 +1,4 @@
-"""One attempt at a job: the engine is started, every line it says is acted on, its finished steps are published."""
+"""One attempt at a job: starts the engine, acts on every line of its output, publishes its finished steps."""
 
 import logging
 import queue
@@ -44,12 +44,12 @@ from worker.supervisor.step_files import Uploads
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-EXIT_SECONDS = 30.0  # Between the end of the engine's output and its own.
+EXIT_SECONDS = 30.0  # Between the end of the engine's output and the end of its process.
 LOG_LINES = 12
 
 
 class Attempt:
-    """The engine's part of one claim; the inputs lie in `place`."""
+    """The engine's part of one claim; the inputs are in `place`."""
 
     def __init__(
         self,
@@ -76,15 +76,15 @@ class Attempt:
         self._phase: Phase | None = None
         self._claimed_at = claimed_at
         self._starting_seconds: float | None = None
-        """From the claim to the engine's first phase, until a step has told it."""
+        """From the claim to the engine's first phase, until a step has reported it."""
         self._device: str = settings.device
         self._isolation: tuple[str, ...] | None = None
 
     def run(self) -> JobResult | None:
-        """Returns what the job comes to when the engine has finished; raises in every other case.
+        """Returns the job's result if the engine has finished; raises in every other case.
 
-        SecateurError: it would fail again. Crashed, OutOfMemory: it may not. Interrupted: the work has to stop; the engine
-        has ended. LeaseLost.
+        SecateurError: a retry would fail again. Crashed, OutOfMemory: a retry may succeed. Interrupted: the work must stop; the
+        engine has ended. LeaseLost.
         """
         killed_before = oom_kills()
         place = self._place
@@ -133,7 +133,7 @@ class Attempt:
         return [*given, "--watch-stdin"]
 
     def _watch(self, child: Child) -> EngineEvent | None:
-        """Act on every event until the engine closes its output; returns the last one. Raises Crashed where it stalls."""
+        """Act on every event until the engine closes its output; returns the last one. Raises Crashed if the engine stalls."""
         last: EngineEvent | None = None
         heard = time.monotonic()
         orphaned = False
@@ -146,8 +146,8 @@ class Attempt:
                 line = child.next_line(timeout=POLL_SECONDS)
             except queue.Empty:
                 if child.wait(0) is not None:
-                    # Something that it started holds its output open. What that leaves unread comes until the group is
-                    # dead; what has left the group as well is not waited for.
+                    # A process that the engine started still holds its output open. Its unread output arrives until the group is
+                    # dead; a process that has left the group is not waited for.
                     if orphaned:
                         return last
                     child.kill()
@@ -162,7 +162,7 @@ class Attempt:
             if line is None:
                 return last
             if not line.startswith("{"):
-                log.debug("engine: %s", line)  # A library that prints.
+                log.debug("engine: %s", line)  # Output of a library that prints.
                 continue
             heard = time.monotonic()
             if self._isolation is None:
@@ -206,7 +206,7 @@ class Attempt:
             raise Crashed(
                 ErrorCode.ENGINE_ERROR, f"The engine reported step {step}, but step {self._next_step} was expected."
             )
-        # What keeps the engine apart is not the engine's to say, nor how long it took to start.
+        # The sandbox layers and the start time are reported by the worker, not by the engine.
         seconds = dict(event.metrics.seconds)
         if self._starting_seconds is not None:
             seconds = {Phase.STARTING.value: self._starting_seconds, **seconds}
@@ -226,8 +226,8 @@ class Attempt:
         self._next_step += 1
         self._starting_seconds = None
         log.info("job %s: step %d committed", self._job.id, step)
-        # After the last step there is nothing to hold back: the job ends by itself. Where the target is a bound on the drop, the
-        # engine alone knows which is the last.
+        # After the last step there is nothing to stop: the job ends by itself. If the target is a bound on the drop, only the
+        # engine knows which step is the last.
         bounded = self._job.request.pruning.target.max_drop is not None
         if bounded or step != self._steps:
             if job.pause_requested:

@@ -1,5 +1,5 @@
-"""What this worker's engines compute on, found without torch in this process: the engine's own choice (worker/engine/run.py)
-is asked for in one that ends."""
+"""The device of this worker's engines, found without torch in this process: a short-lived process runs the engine's own choice
+(worker/engine/run.py)."""
 
 import json
 import logging

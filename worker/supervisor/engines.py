@@ -1,4 +1,4 @@
-"""Starting engines: forked from a template process that has its libraries imported, or as a program of their own."""
+"""Starts engines: forked from a template process that has imported their libraries, or as programs."""
 
 import logging
 import shutil
@@ -21,24 +21,24 @@ _FONTS = "import matplotlib.font_manager"
 
 
 class Engines:
-    """What a worker process starts its engines with. `folder` is its own, and the engines' to read at most."""
+    """Starts a worker process's engines. `folder` belongs to this process; engines can at most read it."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._command = settings.engine_command
         self._home = folder / "template"
         self._template: Template | None = None
         self._fonts: subprocess.Popen[bytes] | None = None
-        # An operator's own program is started as it stands.
+        # An operator's own program is started as configured.
         if self._command[: len(PROGRAM)] == PROGRAM:
             self._template = Template(WARM, _of_template(self._home))
 
     def warm_up(self) -> None:
-        """Begin with what the first job would wait for; returns at once."""
+        """Start what the first job would otherwise wait for; returns at once."""
         if self._template is None or self._home.exists():
             return
         self._home.mkdir(mode=0o700)
         self._template.start()
-        # In a process of its own, since it starts a thread, which a template must not have.
+        # In a separate process, because it starts a thread, which a template must not have.
         self._fonts = subprocess.Popen(
             [sys.executable, "-c", _FONTS],
             env=minimal_environment(self._home, 1),
@@ -49,7 +49,7 @@ class Engines:
         )
 
     def furnish(self, home: Path) -> None:
-        """Give a job's home a copy of the list of fonts, which matplotlib would otherwise make anew in every one."""
+        """Copy the font list into a job's home; otherwise matplotlib would build it again in each one."""
         self.warm_up()
         made = self._home / "cache" / "matplotlib"
         if self._fonts is not None and self._fonts.poll() == 0 and made.is_dir():
@@ -64,7 +64,7 @@ class Engines:
         threads: int,
         traceparent: str | None = None,
     ) -> subprocess.Popen[bytes] | ForkedProcess:
-        """An engine in `cage`, whose report is its first line of output; `folder` is its working directory."""
+        """Start an engine in `cage`, whose report is its first line of output; `folder` is its working directory."""
         environment = minimal_environment(home, threads)
         if traceparent is not None:
             environment[tracing.ENVIRONMENT] = traceparent
@@ -77,7 +77,7 @@ class Engines:
         return spawned([*self._command, *arguments], cage, folder, environment)
 
     def close(self) -> None:
-        """End what was started for engines to come."""
+        """Stop what was started for future engines."""
         if self._fonts is not None:
             self._fonts.kill()
             self._fonts.wait()
@@ -86,5 +86,5 @@ class Engines:
 
 
 def _of_template(home: Path) -> dict[str, str]:
-    """One thread: no library may start more before a child is forked. CUDA devices are counted without being touched."""
+    """One thread, because no library may start more before a child is forked. CUDA devices are counted without being touched."""
     return minimal_environment(home, 1) | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}

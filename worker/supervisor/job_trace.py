@@ -1,6 +1,7 @@
-"""The spans of one attempt at a job: parts of the request that made it, with what the engine does between two of its events.
+"""The spans of one attempt at a job: children of the request that created it, and one for each phase of the engine.
 
-The engine has no network and makes none itself; its phases are spans by what it says to its supervisor (docs/adr/0050-traces.md).
+The engine has no network and creates no spans itself; its phases become spans when it reports them to its supervisor
+(docs/adr/0050-traces.md).
 """
 
 from contextlib import AbstractContextManager, ExitStack
@@ -14,7 +15,7 @@ from store.tracing import Span
 
 
 class JobTrace:
-    """To be entered where the attempt begins, in the thread that runs it."""
+    """Enter it where the attempt begins, in the thread that runs it."""
 
     def __init__(self, job: Job, wake: str | None = None) -> None:
         """`wake`: the `traceparent` of the message that led to it, which may have been sent for another job."""
@@ -23,7 +24,7 @@ class JobTrace:
             about["secateur.worker"] = job.worker
         first = job.epoch == 1
         if first:
-            # It ends here; of later attempts nobody knows since when they waited.
+            # The wait ends here. For later attempts, the start of their wait is not known.
             tracing.begin("queued", about, parent=job.traceparent, root=_alone(job), since=job.created_at).end()
         self._span = tracing.begin(
             "attempt", about, parent=job.traceparent, root=_alone(job), link=wake, kind="consumer"
@@ -33,7 +34,7 @@ class JobTrace:
 
     @property
     def traceparent(self) -> str | None:
-        """Of the attempt."""
+        """Of the attempt's span."""
         return self._span.traceparent
 
     def __enter__(self) -> Self:
@@ -47,20 +48,20 @@ class JobTrace:
         self._open.__exit__(kind, error, trace)
 
     def started(self, device: str, threads: int) -> None:
-        """The engine has said what it computes on."""
+        """The engine has reported its device."""
         self._span.set({"secateur.device": device, "secateur.threads": threads})
 
     def phase(self, phase: Phase, step: int) -> None:
-        """The phase before ends, this one begins."""
+        """Ends the previous phase's span and starts this one's."""
         self._next(tracing.begin(phase.value, {"secateur.phase": phase.value, "secateur.step": step}))
 
     def committing(self, step: int) -> AbstractContextManager[Span]:
-        """A packed step is stored; the phase that made it has ended."""
+        """A packed step is being stored; the phase that made it has ended."""
         self._next(tracing.UNTRACED)
         return tracing.current(tracing.begin("commit step", {"secateur.step": step}))
 
     def ended(self, outcome: str, *, failed: bool = False) -> None:
-        """How the attempt ends: a code of an error, the reason of an interruption, or `succeeded`."""
+        """How the attempt ends: an error code, the reason of an interruption, or `succeeded`."""
         self._next(tracing.UNTRACED)
         self._span.set({"secateur.outcome": outcome})
         if failed:
@@ -72,5 +73,5 @@ class JobTrace:
 
 
 def _alone(job: Job) -> bool:
-    """Whether nobody traced the request that made it: then every attempt is a trace by itself."""
+    """Whether the request that created it was not traced: then every attempt is its own trace."""
     return job.traceparent is None

@@ -1,4 +1,4 @@
-"""Engines that take too much: how that shows, and how many samples at a time those are given next that ran out of memory."""
+"""Engines that use too much memory: how this is detected, and how many samples per pass the next attempt gets."""
 
 import os
 import time
@@ -14,13 +14,13 @@ from store import machine
 from worker.children.engine_output import Crashed
 
 SCORED_TOGETHER = {"cpu": 8, "cuda": 64}
-"""As the engine scores; a test holds the two together."""
+"""Samples per pass in the engine's scoring; a test compares the two."""
 LOOK_SECONDS = 0.5
 _EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
 def samples_at_once(request: JobRequest, phase: Phase | None, device: str, microbatch: int | None) -> int:
-    """The most samples of one pass of a phase."""
+    """The maximum number of samples per pass of a phase."""
     asked = request.evaluate.batch_size
     if phase is Phase.FINETUNING and request.finetune is not None:
         asked = request.finetune.batch_size
@@ -30,7 +30,7 @@ def samples_at_once(request: JobRequest, phase: Phase | None, device: str, micro
 
 
 def oom_kills(events: Path = _EVENTS) -> int:
-    """How many processes of this container the kernel has killed for want of memory; 0 where it does not say."""
+    """How many processes of this container the kernel has killed for lack of memory; 0 if it does not report this."""
     try:
         counts = dict(line.split() for line in events.read_text().splitlines())
         return int(counts.get("oom_kill", 0))
@@ -40,30 +40,30 @@ def oom_kills(events: Path = _EVENTS) -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """Of every process of a session."""
+    """Totals over all processes of a session."""
 
     memory_bytes: int
-    """Pages of mapped files left out; of processes that share some, each counts."""
+    """Without pages of mapped files; pages that processes share count for each of them."""
     processes: int
-    """And threads, together."""
+    """Processes and threads together."""
 
 
 class SessionWatch:
-    """What a session of processes takes, where no limit of the kernel's can be set: one of address space breaks CUDA, and one of
-    processes counts whatever else their user runs.
+    """Watches the memory and processes of a session where the kernel cannot limit them: an address space limit breaks CUDA, and a
+    process limit counts everything else that the user runs.
 
-    Two looks are `LOOK_SECONDS` apart. What grows faster than that is the container's own limit to bound.
+    Checks are `LOOK_SECONDS` apart. Faster growth is for the container's own limits to stop.
     """
 
     def __init__(self, leader: int, memory_bytes: int | None, processes: int) -> None:
-        """`leader`: who began the session; a caged process cannot leave it. `memory_bytes`: the setting."""
+        """`leader`: the leader of the session, which a sandboxed process cannot leave. `memory_bytes`: the setting."""
         self._leader = leader
         self._memory_bytes = machine.engine_memory_bytes(memory_bytes)
         self._processes = processes
         self._next_look = 0.0
 
     def too_much_memory(self) -> str | None:
-        """What to say of it, where it is time for a look and there is. Raises Crashed for too many processes."""
+        """The error text, if a check is due and finds too much memory. Raises Crashed for too many processes."""
         if time.monotonic() < self._next_look:
             return None
         used = session_usage(self._leader)
@@ -77,7 +77,7 @@ class SessionWatch:
 
 
 def session_usage(leader: int) -> Usage:
-    """Of all processes that are in the session of `leader`."""
+    """Of all processes in the session of `leader`."""
     memory_bytes = processes = 0
     for pid in psutil.pids():
         try:

@@ -1,8 +1,8 @@
-"""The scratch folder of a worker process: one subfolder a job, removed when the job leaves, whatever happened. And who it is.
+"""The scratch folder of a worker process: one subfolder per job, removed when the job leaves, whatever happened. And its name.
 
-A worker holds a lock on its folder for as long as it lives; a folder whose lock is free was left by one that was killed. It
-names that worker, so that the next one to start on this machine knows whose jobs nobody works on any more, and hands them back
-(worker/supervisor/supervisor.py). The folder goes once that is done.
+A worker holds a lock on its folder as long as it lives; a folder whose lock is free belonged to a worker that was killed. The
+folder records that worker's name, so the next one to start on this machine hands its jobs back (worker/supervisor/supervisor.py).
+Then the folder is removed.
 """
 
 import fcntl
@@ -21,19 +21,19 @@ log = logging.getLogger(__name__)
 
 LOCK, NAME = "lock", "name"
 ENGINE_SECONDS = 5.0
-"""In which the engine of a worker that was killed ends by itself; it has only to see that nobody holds its input open."""
+"""Time for the engine of a killed worker to end by itself: it only has to notice that its input was closed."""
 HOST_LENGTH = 64
 
 
 class Scratch:
-    """This process's folder below `root`; made at once, with what dead workers left in theirs removed."""
+    """This process's folder below `root`; created at once. Removes what dead workers left in theirs."""
 
     def __init__(self, root: Path, called: str | None = None) -> None:
-        """`called`: SECATEUR_WORKER_NAME. Then the worker of that name is known to be gone, wherever its folder is."""
+        """`called`: SECATEUR_WORKER_NAME. Then the earlier worker of that name is known to be dead, wherever its folder is."""
         root.mkdir(parents=True, exist_ok=True)
         process = uuid.uuid4().hex[:12]
         self.name = f"{called or socket.gethostname()[:HOST_LENGTH]}:{process}:{os.getpid()}"
-        """What this process claims jobs as; no other has it, before or after."""
+        """The name under which this process claims jobs; no other process ever has it."""
         self.folder = root / f"worker-{process}"
         self._remembered = False
         with _nobody_else_starts(root):
@@ -46,7 +46,7 @@ class Scratch:
             for folder in self._dead:
                 _clear(folder)
         self.predecessors = {name for folder in self._dead if (name := _name(folder))}
-        """Of workers that are gone, as they claimed jobs; or a name that all of them had."""
+        """Names under which dead workers claimed jobs, or a prefix that all of them had."""
         if called is not None:
             if any(_name(folder).startswith(f"{called}:") for folder, dead in others.items() if not dead):
                 log.error("another worker is also called %s: give each worker its own SECATEUR_WORKER_NAME", called)
@@ -55,7 +55,7 @@ class Scratch:
 
     @contextmanager
     def job(self, name: str) -> Iterator[Path]:
-        """An empty folder that is gone afterwards."""
+        """An empty folder that is removed afterwards."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -65,17 +65,17 @@ class Scratch:
             shutil.rmtree(folder, ignore_errors=True)
 
     def remember(self) -> None:
-        """A job may still be this worker's in the database: from now on whoever comes after it has to know its name."""
+        """A job may still be this worker's in the database: from now on, its successor must know its name."""
         self._remembered = True
 
     def forget(self) -> None:
-        """Nothing is left in the database of this worker's, nor of those before it."""
+        """The database has no more jobs of this worker, or of those before it."""
         self._remembered = False
         while self._dead:
             shutil.rmtree(self._dead.pop(), ignore_errors=True)
 
     def close(self) -> None:
-        """Remove the folder; all but the name where that is still of use."""
+        """Remove the folder, except the name if it is still needed."""
         _clear(self.folder) if self._remembered else shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             os.close(self._lock)
@@ -83,10 +83,10 @@ class Scratch:
 
 @contextmanager
 def _nobody_else_starts(root: Path) -> Iterator[None]:
-    """Between making its folder and locking it a worker would look dead to another."""
+    """A lock: between creating its folder and locking it, a worker would look dead to another."""
     lock = os.open(root, os.O_RDONLY)
     try:
-        with suppress(OSError):  # A network's file system may not lock folders; then the moment is short.
+        with suppress(OSError):  # A network file system may not support locks on folders; then the moment is short.
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
@@ -94,7 +94,7 @@ def _nobody_else_starts(root: Path) -> Iterator[None]:
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether the worker of the folder is gone; not where that cannot be told."""
+    """Whether the worker of the folder is dead; False if that cannot be determined."""
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
@@ -109,7 +109,7 @@ def _has_ended(folder: Path) -> bool:
 
 
 def _name(folder: Path) -> str:
-    """Empty where there is none."""
+    """Empty if there is none."""
     try:
         return (folder / NAME).read_text()
     except OSError:
@@ -117,7 +117,7 @@ def _name(folder: Path) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """End what still works in a folder and remove all of it but whose it was."""
+    """Stop the processes that still run in a folder, and remove everything in it except the worker's name."""
     _end_engines(folder)
     for path in folder.iterdir():
         if path.name in (LOCK, NAME):
@@ -129,7 +129,7 @@ def _clear(folder: Path) -> None:
 
 
 def _end_engines(folder: Path) -> None:
-    """An engine that stands still would outlive its worker, and keep the memory of the device from the next one."""
+    """Kill engines of the folder: one that hangs would outlive its worker and keep the device's memory from the next one."""
     left = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):

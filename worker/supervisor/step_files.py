@@ -1,4 +1,4 @@
-"""The files of a step, and states of its recovery, from the engine's output folder into the artifact store."""
+"""Copies the files of a step, and saved states of its recovery, from the engine's output folder into the artifact store."""
 
 from pathlib import Path, PurePosixPath
 
@@ -13,12 +13,13 @@ from worker.lease.retries import stored
 
 
 def staging_prefix(lease: Lease, step: int) -> str:
-    """A place that no other claim of the job ever writes to."""
+    """A prefix to which no other claim of the job ever writes."""
     return f"jobs/{lease.job_id}/epoch-{lease.epoch}/step-{step}"
 
 
 class Uploads:
-    """Puts files of one claim into the artifact store. Each method raises Interrupted, or Crashed for what is not right."""
+    """Uploads files of one claim to the artifact store. Each method raises Interrupted, or Crashed if the engine's files are
+    invalid."""
 
     def __init__(self, artifacts: Artifacts, lease: Lease, beat: Heartbeat, patience_seconds: float) -> None:
         self._artifacts, self._lease, self._beat, self._patience = artifacts, lease, beat, patience_seconds
@@ -36,10 +37,10 @@ class Uploads:
         return files
 
     def training(self, out: Path, event: TrainingSaved) -> TrainingFile | None:
-        """Make the state of a recovery durable; nobody goes on from it before the job's row names it.
+        """Make the state of a recovery durable; no attempt uses it before the job's row names it.
 
-        None where the engine has replaced it by a newer one meanwhile, which it will say next. Raises what the artifact
-        store says, at once: it is a convenience, not worth a wait.
+        None if the engine has replaced it by a newer one meanwhile, which it will report next. Raises errors of the artifact
+        store at once, because saving is a convenience and not worth a wait.
         """
         folder = out / "training"
         path = folder / Path(event.file).name
@@ -47,7 +48,7 @@ class Uploads:
             raise Crashed(ErrorCode.ENGINE_ERROR, f"The engine's {event.file!r} is not a saved state of a recovery.")
         if not path.is_file():
             return None
-        # A directory of its own: the step's is for what becomes part of the step.
+        # A separate directory, because the step's own contains only what becomes part of the step.
         key = f"{staging_prefix(self._lease, event.step)}-training/epoch-{event.epoch}"
         kept = self._put(key, path, 0.0)
         return TrainingFile(step=event.step, epoch=event.epoch, key=key, size=kept.size, sha256=kept.sha256)

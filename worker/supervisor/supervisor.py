@@ -1,18 +1,18 @@
-"""Runs jobs: claims one, brings its inputs, starts the engine, publishes each step, and sees the job to its end.
+"""Runs jobs: claims one, fetches its inputs, starts the engine, publishes each step, and sees the job to its end.
 
 The supervisor never computes: it watches a child process and a lease. Whatever happens, exactly one of these follows:
 
     the engine finished                    → succeeded
-    it failed for a reason that stays      → failed
-    it crashed, or the inputs did not come → queued again, failed at the cap
-    somebody cancelled                     → the engine is ended (TERM, wait, KILL), then cancelled
+    it failed for a permanent reason       → failed
+    it crashed, or fetching inputs failed  → queued again, failed at the cap
+    a user cancelled                       → the engine is ended (TERM, wait, KILL), then cancelled
     this worker shuts down                 → the engine is ended, the job handed back, no failure counted
-    a pause was asked for                  → after the step that runs the engine is ended, then paused
-    a job of higher priority needs it      → after the step that runs, or the next saved epoch, the engine is ended, queued again
+    a pause was requested                  → after the running step the engine is ended, then paused
+    a job of higher priority needs it      → after the running step, or the next saved epoch, the engine is ended, queued again
     it ran out of memory                   → queued again with half as many samples in a pass, failed the next time
     its time limit is over                 → failed
     the lease was lost                     → the engine is killed, nothing is written; before the next claim the job is handed
-                                             back where it is still this worker's, as are those of workers that were killed
+                                             back if it is still this worker's, as are those of workers that were killed
 """
 
 import errno
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class Supervisor:
-    """One device's worth of work. Not for several threads at once."""
+    """Runs the jobs of one device. Not thread-safe."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Supervisor:
         shutdown: threading.Event,
         has: Capability = ANY,
     ) -> None:
-        """`has`: only jobs are claimed that fit it."""
+        """`has`: only jobs that fit it are claimed."""
         self._settings = settings
         self._database = database
         self._artifacts = artifacts
@@ -80,26 +80,26 @@ class Supervisor:
         self._shutdown = shutdown
         self._has = has
         self.idle = True
-        """Whether nobody is running jobs by it."""
+        """Whether no job is running."""
         caches = scratch.folder / "caches"
-        # A store that is a folder is as near as a copy would be.
+        # If the artifact store is a folder, a kept copy would be no faster.
         fetched = 0 if settings.artifacts_url.startswith("file:") else settings.shared_bytes
         self._inputs = Inputs(database, artifacts, settings, KeptInputs(caches, fetched))
         self._engines = Engines(settings, scratch.folder)
         self._caches = TenantCaches(caches, settings.shared_bytes)
-        # Whose jobs are to be handed back before anything is claimed, and whether that is a planned end of theirs.
+        # Workers whose jobs must be handed back before the next claim, and whether that is a planned end.
         self._owed = dict.fromkeys(scratch.predecessors, False)
 
     def warm_up(self) -> None:
-        """Begin with what the first job would wait for; returns at once."""
+        """Start what the first job would otherwise wait for; returns at once."""
         self._engines.warm_up()
 
     def close(self) -> None:
-        """End what was started for jobs to come."""
+        """Stop what was started for future jobs."""
         self._engines.close()
 
     def run_until_empty(self, wake: str | None = None) -> int:
-        """Run job after job until none is left or the worker shuts down; returns how many were begun. `wake`: as of `run_one`."""
+        """Run job after job until none is left or the worker shuts down; returns how many were started. `wake`: see `run_one`."""
         begun = 0
         self.idle = False
         try:
@@ -110,7 +110,7 @@ class Supervisor:
         return begun
 
     def run_one(self, wake: str | None = None) -> bool:
-        """Claim the best job and see it to its end. False where there was none, or the worker shuts down first.
+        """Claim the first job and run it to its end. False if there was none, or the worker shuts down first.
 
         `wake`: the `traceparent` of the message that led here.
         """
@@ -137,7 +137,7 @@ class Supervisor:
 
     def _claim(self) -> Job | None:
         settings = self._settings
-        # Where no answer comes it may have been made all the same.
+        # If there is no response, the claim may have been made all the same.
         self._owe(planned=True)
         with self._database.write() as session:
             job = transitions.claim(
@@ -152,7 +152,7 @@ class Supervisor:
         return job
 
     def _hand_back(self) -> None:
-        """What nobody works on any more: of workers that are gone, and what this one has lost. It holds nothing now."""
+        """Hand back jobs that no process works on: those of dead workers, and those that this one lost. It holds none now."""
         if not self._owed:
             return
         with self._database.write() as session:
@@ -172,7 +172,7 @@ class Supervisor:
         self._scratch.forget()
 
     def _hold(self, job: Job, claimed_at: float, trace: JobTrace) -> None:
-        """Run the job under a heartbeat. Whatever is logged meanwhile names it."""
+        """Run the job under a heartbeat. All log lines meanwhile name it."""
         settings = self._settings
         lease = Lease(job.id, job.epoch)
         log.info("job %s claimed, epoch %d", job.id, job.epoch)
@@ -186,7 +186,7 @@ class Supervisor:
             except LeaseLost:
                 trace.ended("lease_lost", failed=True)
                 log.warning("job %s no longer belongs to this worker (epoch %d)", job.id, job.epoch)
-                # A database that did not answer is not the job's doing, nor the worker's.
+                # Neither the job nor the worker is to blame if the database did not respond.
                 self._owe(planned=beat.unanswered)
             except BaseException:
                 self._owe(planned=False)
@@ -201,7 +201,7 @@ class Supervisor:
     def _run(
         self, job: Job, lease: Lease, beat: Heartbeat, job_log: JobLog, claimed_at: float, trace: JobTrace
     ) -> None:
-        """To the end of the work, and then the one transition that fits. Raises LeaseLost."""
+        """Do the work, then make the one transition that fits its outcome. Raises LeaseLost."""
         end: Callable[[], None]
         try:
             with self._scratch.job(job.id) as folder:
@@ -225,7 +225,7 @@ class Supervisor:
             trace.ended(crash.error.code.value, failed=True)
             end = partial(self._crash, lease, crash.error)
         except LeaseLost:
-            # The write was refused: because of a cancel that came first, or because the job is gone.
+            # The write was refused: a cancel came first, or the job was deleted.
             trace.ended("cancelled")
             end = partial(self._unless_cancelled, lease, None)
         except Exception as error:
@@ -241,7 +241,7 @@ class Supervisor:
     def _work(
         self, job: Job, place: JobFolders, beat: Heartbeat, job_log: JobLog, claimed_at: float, trace: JobTrace
     ) -> JobResult | None:
-        """Returns what the job comes to when the engine has finished; raises in every other case."""
+        """Returns the job's result if the engine has finished; raises in every other case."""
         with tracing.current(tracing.begin("fetch inputs")):
             self._inputs.fetch(job, place, beat, job_log)
         beat.check()
@@ -256,7 +256,7 @@ class Supervisor:
                 beat,
                 job_log,
                 self._engines,
-                # Of each of its processes.
+                # Per process.
                 max(1, threads.count // self._settings.engine_devices),
                 claimed_at,
                 trace,
@@ -264,12 +264,12 @@ class Supervisor:
             return attempt.run()
 
     def _earlier_threads(self, job: Job) -> int | None:
-        """Of the engine that this attempt goes on from; None where it begins anew."""
+        """The threads of the engine that this attempt continues from; None if it starts from the beginning."""
         if job.last_step is None:
             return None
         started = self._write(lambda session: job_costs.first_started(session, job.id))
         if started is None or started.processes != self._settings.engine_devices:
-            return None  # With another number of processes the sums are others anyway.
+            return None  # With another number of processes the sums differ anyway.
         return started.threads * started.processes
 
     # --- the end ---
@@ -297,7 +297,7 @@ class Supervisor:
         self._unless_cancelled(lease, lambda session: transitions.fail(session, lease, error))
 
     def _too_much(self, job: Job, lease: Lease, crash: OutOfMemory) -> None:
-        """Once more with half as many samples in a pass; then it is the user's to decide."""
+        """Retry once with half as many samples per pass; after that, the user has to decide."""
         if job.microbatch is None and crash.samples > 1:
             half = crash.samples // 2
             advice = f"The job will be retried with at most {half} samples at a time instead of {crash.samples}."
@@ -313,7 +313,7 @@ class Supervisor:
                 session,
                 lease,
                 error,
-                # A try with half the samples is promised, whatever failed before; there is only one.
+                # One retry with half the samples is guaranteed, whatever failed before.
                 failure_cap=settings.failure_cap if microbatch is None else sys.maxsize,
                 retry_delay_seconds=settings.retry_delay_seconds,
                 microbatch=microbatch,
@@ -321,7 +321,7 @@ class Supervisor:
         )
 
     def _unless_cancelled(self, lease: Lease, transition: Callable[[Session], None] | None) -> None:
-        """Make the transition; where a cancel came first, that wins. Raises LeaseLost."""
+        """Make the transition, unless a cancel came first, which wins. Raises LeaseLost."""
         try:
             if transition is None:
                 raise LeaseLost(lease)
@@ -330,7 +330,7 @@ class Supervisor:
             self._write(lambda session: transitions.confirm_cancel(session, lease))
 
     def _write(self, action: Callable[[Session], T]) -> T:
-        """One transaction, waiting for the database for as long as a lease. Raises LeaseLost."""
+        """One transaction, waiting for the database for up to one lease. Raises LeaseLost."""
         return retries.write(self._database, action, self._settings.lease_seconds)
 
 

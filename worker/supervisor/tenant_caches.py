@@ -1,8 +1,8 @@
-"""What engines leave for the next job of the same tenant: prepared inputs, and results that are the same whoever computes them.
+"""What engines leave for the next job of the same tenant: prepared inputs, and results that do not depend on the spec.
 
-An engine reads a stranger's files, and may be made to write what it should not. So a tenant's cache is found by engines of that
-tenant alone: it lies where no engine can reach it, and is moved into a job's folder for as long as the job is here. It is this
-process's, so that no two jobs have it at once, and goes with it (docs/adr/0047-what-jobs-share.md).
+An engine reads untrusted files, and may be made to write something malicious. So only engines of the same tenant get a tenant's
+cache: it is stored where no engine can reach it, and moved into a job's folder while the job runs here. It belongs to this
+process, so no two jobs have it at once, and is deleted with it (docs/adr/0047-what-jobs-share.md).
 """
 
 import hashlib
@@ -24,9 +24,9 @@ _ENTRY = re.compile(r"(features|scores|statistics)-[0-9a-f]{32}")
 
 
 class TenantCaches:
-    """Caches below `folder`, a tenant each, and beside them inputs that were fetched (worker/inputs/kept_inputs.py).
+    """Caches below `folder`, one per tenant, beside fetched inputs (worker/inputs/kept_inputs.py).
 
-    `most_bytes` in all; none are kept where that is 0.
+    At most `most_bytes` in total; if that is 0, nothing is kept.
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
@@ -35,7 +35,7 @@ class TenantCaches:
 
     @contextmanager
     def lent(self, tenant: str, place: Path) -> Iterator[None]:
-        """The tenant's cache is `place` inside of the block. Its engine has to have ended when the block does."""
+        """Moves the tenant's cache to `place` for the duration of the block. Its engine must have ended when the block does."""
         own = self._folder / hashlib.sha256(tenant.encode()).hexdigest()[:32]
         with suppress(FileNotFoundError):
             own.rename(place)
@@ -59,17 +59,17 @@ class TenantCaches:
             if not _whole(entry):
                 remove(entry)
             elif entry.stat().st_mtime > time.time():
-                os.utime(entry)  # An engine may say what it likes of when it was used.
+                os.utime(entry)  # An engine can set any time of last use.
         place.rename(own)
 
 
 def _whole(entry: Path) -> bool:
-    """A folder of a name that we give, with plain files of its own in it: nothing half-written, and no links."""
+    """A folder with a name of ours that contains only plain files: nothing half-written, and no links."""
     if not _ENTRY.fullmatch(entry.name) or not _is_folder(entry):
         return False
     return all(stat.S_ISREG((found := file.lstat()).st_mode) and found.st_nlink == 1 for file in entry.iterdir())
 
 
 def _is_folder(path: Path) -> bool:
-    """Itself, and no link to one."""
+    """Whether it is a folder and not a link to one."""
     return path.is_dir() and not path.is_symlink()

@@ -1,6 +1,6 @@
-"""Whether the shards of a dataset agree on its columns. Only those that are read have to; nobody is asked to mend the others.
+"""Whether the shards of a dataset agree on the columns that are read. Other columns need not agree.
 
-The inspector and the engine ask it, each with the columns that it has read from the schemas.
+The inspector and the engine call it, each with the columns that it has read from the schemas.
 """
 
 import re

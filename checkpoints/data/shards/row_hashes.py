@@ -1,7 +1,7 @@
-"""Inputs that a dataset has more than once: which rows of a split are also in another, or come again in the same.
+"""Duplicate inputs of a dataset: which rows of a split are also in another, or repeated in the same.
 
-A row is known by 64 bits of its input's hash, so that ten million of them take 80 MB. Two different inputs among so many have
-the same ones with a probability of about 3e-6, and then a warning counts one row too many.
+A row is identified by 64 bits of its input's hash, so ten million rows take 80 MB. Among that many, two different inputs collide
+with a probability of about 3e-6, and then a warning counts one row too many.
 """
 
 from array import array
@@ -32,7 +32,7 @@ class RowHashes:
             return
         self._rows += 1
         if self._rows <= MAX_ROWS:
-            # Python's own hash of bytes and texts: keyed anew in every process, so that nobody can choose inputs that collide,
+            # Python's own hash of bytes and texts: its key is new in every process, so nobody can construct inputs that collide,
             # and three times as fast as the fastest of hashlib.
             self._of_split[split].append(hash(value))
 

@@ -1,6 +1,6 @@
-"""What kind of column a shard's column is: by its Arrow type, and by the `huggingface` metadata that `datasets` writes beside it.
+"""The kind of a shard's column: by its Arrow type, and by the `huggingface` metadata that `datasets` writes beside it.
 
-The inspector and the engine each tell the type in these words, and hear the same.
+The inspector and the engine each describe the type in these terms, and get the same result.
 """
 
 import json
@@ -60,7 +60,7 @@ def shard_column(type_: ArrowType, feature: Any) -> ShardColumn:
 
 
 def class_names(feature: Any) -> Any:
-    """What a ClassLabel, or a list of them, calls its ids: a list of texts, if nobody spoilt it. None for another feature."""
+    """The names of a ClassLabel, or of a list of them: normally a list of texts. None for another feature."""
     element = _element(feature)
     return element.get("names") if _declared(element) == "ClassLabel" else None
 

@@ -1,1 +1,1 @@
-"""Families that listen: to waveforms, to spectrograms."""
+"""Audio families: waveform and spectrogram models."""

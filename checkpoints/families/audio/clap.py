@@ -1,6 +1,7 @@
 """CLAP's audio encoder (Wu et al., arXiv 2211.06687): HTS-AT, a Swin transformer over a spectrogram folded to a square.
 
-Its stages differ in width, heads and tokens; attention stays inside square windows, every other layer's shifted by half of one.
+Its stages differ in width, heads and tokens. Attention stays inside square windows, which are shifted by half a window in every
+second layer.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The audio tower of Qwen2-Audio (Chu et al., arXiv 2407.10759): Whisper's encoder, and a mean over pairs of frames behind it."""
+"""The audio tower of Qwen2-Audio (Chu et al., arXiv 2407.10759): Whisper's encoder, followed by a mean over pairs of frames."""
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.audio.waveform_encoder import REQUIRED_FILES

@@ -1,4 +1,4 @@
-"""What transformers over waveforms share (wav2vec 2.0, HuBERT, UniSpeech and others): convolutions before, heads behind."""
+"""What waveform transformers (wav2vec 2.0, HuBERT, UniSpeech and others) share: convolutions before the blocks, heads after."""
 
 from typing import NamedTuple
 

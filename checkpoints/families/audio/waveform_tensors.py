@@ -1,4 +1,4 @@
-"""Every tensor outside the blocks of transformers over waveforms: names in the module tree of transformers 5, and shapes."""
+"""Every tensor outside the blocks of waveform transformers: names in the module tree of transformers 5, and shapes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

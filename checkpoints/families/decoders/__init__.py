@@ -1,1 +1,1 @@
-"""Decoders that continue texts: language models whose tokens see those before them."""
+"""Decoders: causal language models."""

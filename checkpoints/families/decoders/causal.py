@@ -1,4 +1,4 @@
-"""What causal language models share: their files, the length that texts are read in, and their class."""
+"""What causal language models share: their files, the length of their inputs, and their class."""
 
 from collections.abc import Mapping
 

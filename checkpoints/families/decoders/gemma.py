@@ -1,4 +1,4 @@
-"""Gemma (Gemma Team, arXiv 2403.08295), as transformers implements it: heads of a width of their own, GELU gates, tied words."""
+"""Gemma (Gemma Team, arXiv 2403.08295), as transformers implements it: its own head width, GELU gates, tied embeddings."""
 
 from api_schemas.enums import Modality
 from checkpoints.config_rules import OneOf

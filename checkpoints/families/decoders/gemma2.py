@@ -1,4 +1,4 @@
-"""Gemma 2 (Gemma Team, arXiv 2408.00118), as transformers implements it: norms behind each block too, capped scores."""
+"""Gemma 2 (Gemma Team, arXiv 2408.00118), as transformers implements it: norms also after each block, capped scores."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019), as transformers implements it: one map for q, k and v, and weights the other way round."""
+"""GPT-2 (Radford et al. 2019), as transformers implements it: one map for q, k and v, and transposed weights."""
 
 from dataclasses import replace
 

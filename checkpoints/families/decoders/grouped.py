@@ -1,4 +1,4 @@
-"""What decoders with rotary positions and grouped queries share: Llama's module tree, which others took over name by name."""
+"""What decoders with rotary positions and grouped queries share: Llama's module tree, which others copied name by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Llama (Touvron et al., arXiv 2302.13971; 2307.09288), as transformers implements it: of SmolLM, TinyLlama and others too."""
+"""Llama (Touvron et al., arXiv 2302.13971; 2307.09288), as transformers implements it; also SmolLM, TinyLlama and others."""
 
 from api_schemas.enums import Modality
 from checkpoints.families.base import Config, Family

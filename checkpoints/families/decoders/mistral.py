@@ -1,4 +1,4 @@
-"""Mistral (Jiang et al., arXiv 2310.06825), as transformers implements it: a Llama whose tokens see a window of those before."""
+"""Mistral (Jiang et al., arXiv 2310.06825), as transformers implements it: a Llama with sliding-window attention."""
 
 from api_schemas.enums import Modality
 from checkpoints.families.base import Config, Family

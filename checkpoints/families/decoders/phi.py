@@ -1,7 +1,7 @@
 """Phi (Gunasekar et al., arXiv 2306.11644; 2309.05463) as transformers implements it: phi-1, phi-1.5 and phi-2.
 
-Attention and the feed-forward block of a layer read one norm and are added to the stream together. Positions rotate the first
-channels of a head, half of them where a config says nothing.
+Attention and the feed-forward block of a layer read the same norm and are added to the residual stream together. Only the first
+channels of a head are rotated by position, half of them if the config does not say.
 """
 
 from dataclasses import replace

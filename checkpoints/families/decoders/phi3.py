@@ -1,4 +1,4 @@
-"""Phi-3 (Abdin et al., arXiv 2404.14219) as transformers implements it, Phi-4 too: a Llama with one map for q, k and v, and one
+"""Phi-3 (Abdin et al., arXiv 2404.14219) as transformers implements it, also Phi-4: a Llama with one map for q, k and v, and one
 for both inner maps of its gated feed-forward blocks."""
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Qwen2 (Yang et al., arXiv 2407.10671), as transformers implements it, Qwen2.5 too: biases of q, k and v alone."""
+"""Qwen2 (Yang et al., arXiv 2407.10671), as transformers implements it, also Qwen2.5: only q, k and v have biases."""
 
 from dataclasses import replace
 

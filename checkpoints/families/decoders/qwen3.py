@@ -1,9 +1,9 @@
-"""Qwen3 (Yang et al., arXiv 2505.09388), the dense models, as transformers implements it: a Qwen2 that norms queries and keys.
+"""Qwen3 (Yang et al., arXiv 2505.09388), the dense models, as transformers implements it: a Qwen2 with norms on queries and keys.
 
-Each is divided by its root mean square over the channels of its head before it is rotated, so a QK channel that goes changes what
-all others of its head are divided by, in q by another factor than in k. No criterion here says what that costs: they take the two
-sides of a QK channel for one gate. So QK channels go with their head alone, whose norms are its own. Whole heads, VO channels and
-neurons are cut exactly (docs/adr/0062-norms-of-queries-and-keys.md).
+Each query and key is divided by its root mean square over the channels of its head before it is rotated. So removing a QK channel
+changes the divisor of all others of its head, by one factor in q and another in k. No criterion here measures that cost, because
+each treats the two sides of a QK channel as one gate. So QK channels are removed only with their head, whose norms are its own.
+Whole heads, VO channels and neurons are cut exactly (docs/adr/0062-norms-of-queries-and-keys.md).
 """
 
 from dataclasses import replace

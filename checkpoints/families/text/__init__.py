@@ -1,1 +1,1 @@
-"""Families that read texts."""
+"""Text encoder families."""

@@ -1,6 +1,7 @@
 """BERT (Devlin et al., arXiv 1810.04805) and RoBERTa (Liu et al., arXiv 1907.11692), as transformers implements them.
 
-XLM-RoBERTa (Conneau et al., arXiv 1911.02116) and CamemBERT (Martin et al., arXiv 1911.03894) are RoBERTas of other words.
+XLM-RoBERTa (Conneau et al., arXiv 1911.02116) and CamemBERT (Martin et al., arXiv 1911.03894) are RoBERTas with other
+vocabularies.
 """
 
 from dataclasses import replace

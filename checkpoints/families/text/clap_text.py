@@ -1,4 +1,4 @@
-"""CLAP's text encoder (Wu et al., arXiv 2211.06687): RoBERTa's, and a projection of its pooled first token."""
+"""CLAP's text encoder (Wu et al., arXiv 2211.06687): RoBERTa's, with a projection of its pooled first token."""
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout

@@ -1,4 +1,5 @@
-"""ELECTRA (Clark et al., arXiv 2003.10555), as transformers implements it: a BERT whose words may be narrower than its layers."""
+"""ELECTRA (Clark et al., arXiv 2003.10555), as transformers implements it: a BERT whose embeddings may be narrower than its
+layers."""
 
 from api_schemas.enums import Head, Modality
 from checkpoints.families.base import Architecture, Config, Family, Layout

@@ -1,6 +1,5 @@
 """ModernBERT (Warner et al., arXiv 2412.13663), as transformers implements it: rotary positions, gated feed-forward blocks, and
-layers most of which see a window of the tokens only.
-"""
+local attention in most layers."""
 
 from api_schemas.enums import Head, Modality
 from checkpoints.config_rules import Integer, ListOf, Number, ObjectOf, OneOf

@@ -1,4 +1,5 @@
-"""MPNet (Song et al., arXiv 2004.09297), as transformers implements it: every layer's scores get the same relative positions."""
+"""MPNet (Song et al., arXiv 2004.09297), as transformers implements it: all layers add the same relative position bias to their
+scores."""
 
 from dataclasses import replace
 

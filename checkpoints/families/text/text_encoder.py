@@ -1,4 +1,4 @@
-"""What encoders of text share: their files, the length that costs are counted for, and their classes."""
+"""What text encoders share: their files, the length for which costs are counted, and their classes."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""Families that look at images."""
+"""Vision families."""

@@ -1,6 +1,6 @@
-"""The encoders of images of CLIP (Radford et al., arXiv 2103.00020) and SigLIP (Zhai et al., arXiv 2303.15343), in transformers.
+"""The image encoders of CLIP (Radford et al., arXiv 2103.00020) and SigLIP (Zhai et al., arXiv 2303.15343), in transformers.
 
-SigLIP's pools its tokens by an attention of its own, to which one learnt probe is the query. That stays as it is.
+SigLIP pools its tokens with an attention whose query is a learnt probe. That attention is not pruned.
 """
 
 from api_schemas.enums import Head, Modality

@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al., arXiv 2304.07193), as transformers implements it: a ViT that scales what layers add."""
+"""DINOv2 (Oquab et al., arXiv 2304.07193), as transformers implements it: a ViT that scales what each block adds."""
 
 from dataclasses import replace
 

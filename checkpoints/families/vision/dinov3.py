@@ -1,6 +1,6 @@
-"""DINOv3 (Siméoni et al., arXiv 2508.10104), as transformers implements it: a ViT whose patches are turned by their place.
+"""DINOv3 (Siméoni et al., arXiv 2508.10104), as transformers implements it: a ViT with rotary positions for its patches.
 
-Positions rotate q and k of patches alone, by both axes; the class token and registers stand before them and stay as they are.
+Only q and k of patches are rotated, by both axes; the class token and registers before them are not.
 """
 
 import math

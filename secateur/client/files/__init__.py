@@ -1,1 +1,1 @@
-"""Files on their way: checkpoints and data found and packed, sent in pieces, downloaded and checked."""
+"""File transfers: checkpoints and data are found and packed, sent in pieces, downloaded and checked."""

@@ -1,4 +1,4 @@
-"""What a user has for data, as parquet shards: folders, single files, datasets of the `datasets` library."""
+"""A user's data as parquet shards: folders, single files, datasets of the `datasets` library."""
 
 import importlib
 import tempfile

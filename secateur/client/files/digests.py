@@ -1,4 +1,4 @@
-"""SHA-256 of files of any size, in slices, so that others get their turn in between."""
+"""SHA-256 of files of any size, computed in slices, so that other work can run in between."""
 
 import hashlib
 from collections.abc import AsyncGenerator

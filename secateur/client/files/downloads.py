@@ -1,4 +1,4 @@
-"""A step's files to a folder: resumed where they stopped, checked, and moved into place only when all are right."""
+"""Downloads a step's files to a folder: resumed where they stopped, checked, and moved into place only when all are correct."""
 
 from collections.abc import Sequence
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint folder are sent; and a model that lives in memory, as a folder."""
+"""Which files of a checkpoint folder are sent, and how a model in memory becomes a folder."""
 
 import tempfile
 from collections.abc import Collection, Iterator

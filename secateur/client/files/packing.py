@@ -1,7 +1,7 @@
-"""Packs a folder of recordings, images or texts into parquet shards with everything inside, as the service takes data.
+"""Packs a folder of recordings, images or texts into self-contained parquet shards, the service's data format.
 
 Rows carry Hugging Face features in the schema: `datasets.load_dataset("parquet", …)` reads them. The same folder gives the same
-bytes, so that an upload that broke off is found again.
+bytes, so an interrupted upload is found again.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Files of any size to the service: declared by SHA-256, sent in checked pieces (tus 1.0.0), completed.
+"""Uploads files of any size to the service: declared by SHA-256, sent in checked pieces (tus 1.0.0), completed.
 
-Nothing is remembered on this side. What a service has of an upload it says itself: a second call with the same files finds the
-upload that the first left open, and sends what is missing.
+The client stores no state. The service says what it has of an upload: a second call with the same files finds the upload that the
+first left open, and sends what is missing.
 """
 
 import base64

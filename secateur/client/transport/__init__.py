@@ -1,1 +1,1 @@
-"""HTTP: connections, retries, answers and errors, each call of the API, events as they are streamed."""
+"""HTTP: connections, retries, responses and errors, each call of the API, streamed events."""

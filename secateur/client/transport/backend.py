@@ -1,7 +1,7 @@
-"""Where coroutines of the client touch the world: HTTP, files and waiting, once with an event loop and once without.
+"""The client's coroutines reach the outside (HTTP, files and waiting) only through this, with and without an event loop.
 
 Everything above is written once, with `await`. On `SyncBackend` nothing that is awaited ever waits for an event loop, so a
-coroutine runs through in one go: `run` drives it, in the caller's own thread (docs/adr/0017-one-client-twice.md).
+coroutine runs to its end without suspending: `run` drives it, in the caller's own thread (docs/adr/0017-one-client-twice.md).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One service and one key: requests that are tried again where that is safe, answers as models or as errors."""
+"""One service and one key: requests that are retried if that is safe, responses as models or as errors."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 RETRIED = frozenset({408, 429, 502, 503, 504})
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 LONGEST_RETRY_AFTER = 120.0
-"""Seconds. Whoever is told to wait for longer learns it from the error."""
+"""Seconds. A longer wait is not done; the error reports it."""
 _PAGE = 100
 
 
@@ -210,7 +210,7 @@ def address(url: str | None) -> str:
     except ValueError:
         usable = False
     if not usable:
-        # No URL, so that nobody can say where in it a password ends.
+        # Not a URL, so it is unclear where in it a password ends.
         _, at, shown = given.rpartition("@")
         shown = f"***@{shown}" if at else shown
         raise errors.InvalidRequest(

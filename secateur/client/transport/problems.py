@@ -1,4 +1,4 @@
-"""Answers that are errors, as exceptions."""
+"""Error responses as exceptions."""
 
 import json
 from collections.abc import Mapping

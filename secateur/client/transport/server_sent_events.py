@@ -1,4 +1,4 @@
-"""Server-sent events, from bytes in whatever pieces they come (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Server-sent events, parsed from byte chunks of any size (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import re
 from collections.abc import Iterator

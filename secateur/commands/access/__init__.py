@@ -1,1 +1,1 @@
-"""Who may do what, and who is told: signing in, keys, webhooks, the audit log."""
+"""Access and notifications: signing in, keys, webhooks, the audit log."""

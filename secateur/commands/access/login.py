@@ -1,4 +1,4 @@
-"""`secateur login`, `logout` and `profiles`: services that one signs in to once."""
+"""`secateur login`, `logout` and `profiles`: saved services."""
 
 import sys
 from typing import Annotated

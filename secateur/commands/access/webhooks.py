@@ -1,4 +1,4 @@
-"""`secateur webhooks`: addresses of one's own that are told what becomes of jobs."""
+"""`secateur webhooks`: addresses that are notified about jobs."""
 
 from itertools import islice
 from typing import Annotated

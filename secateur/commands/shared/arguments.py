@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and what an identifier given as one names."""
+"""Arguments and options that several commands have, and how an identifier given as one is resolved."""
 
 from pathlib import Path
 from typing import Annotated, Literal

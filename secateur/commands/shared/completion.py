@@ -1,4 +1,4 @@
-"""What the shell completes from the service: identifiers. Quick, or not at all; silent where nothing answers."""
+"""Shell completion of identifiers from the service: quick or not at all, and silent if no service responds."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what it says of an error."""
+"""How a command ends: its exit status, and how it reports an error."""
 
 from enum import IntEnum
 from typing import Any

@@ -1,4 +1,4 @@
-"""The command itself: the headings of its help; with `--json`, wrong usage is said as JSON as well."""
+"""The command group: the headings of its help; with `--json`, wrong usage is reported as JSON as well."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What each command prints with `--json`, by type: of this table come `secateur schema COMMAND` and the page of the reference."""
+"""The type that each command prints with `--json`: `secateur schema COMMAND` and the reference page are made from this table."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every command that talks to a service shares: where and who, `--json`, and how errors end it."""
+"""What every command that talks to a service shares: address and key, `--json`, and error handling."""
 
 import inspect
 import logging

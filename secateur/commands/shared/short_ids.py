@@ -1,4 +1,4 @@
-"""Short ids: how an id begins, or how it ends, is enough where only one thing that the service has is meant."""
+"""Short ids: the beginning or the end of an id is enough if it is unique on the service."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping

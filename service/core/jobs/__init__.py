@@ -1,1 +1,1 @@
-"""Jobs: accepted only if they can run, estimated, found again, and what is downloaded of them."""
+"""Jobs: accepted only if they can run, estimated, read, and their downloads."""

@@ -1,4 +1,4 @@
-"""A step's folder as one tar, streamed: the same bytes every time, their number known before the first is sent."""
+"""A step's folder as one streamed tar: always the same bytes, and their number is known before the first is sent."""
 
 import hashlib
 import tarfile

@@ -1,4 +1,4 @@
-"""Committed steps and their files. A step without files for download is said so apart from a job that is not there."""
+"""Committed steps and their files. A step without a model to download gets another error than an unknown job."""
 
 from collections.abc import Sequence
 

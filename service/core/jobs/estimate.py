@@ -1,8 +1,8 @@
-"""The estimate of a job that has been found able to run: what it leaves, and, from finished jobs, how long it takes.
+"""The estimate of a job that can run: the resulting sizes and, from finished jobs, the time and memory.
 
-Time: every phase's seconds a unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
-that none of them had is taken to be as fast as their other passes through the model. Memory: what finished
-jobs needed above what the engine has when it starts, scaled by the tensors that the job has at once.
+Time: each phase's seconds per unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
+that none of them had is assumed to be as fast as their other passes through the model. Memory: what finished jobs needed beyond
+what the engine uses at start, scaled by the tensors that the job holds at once.
 """
 
 from collections.abc import Mapping, Sequence

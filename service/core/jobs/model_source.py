@@ -1,4 +1,4 @@
-"""Where a job's model is, and what can be known of it before a worker has it."""
+"""Where a job's model is, and what is known of it before a worker has fetched it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

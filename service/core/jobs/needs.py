@@ -1,7 +1,7 @@
-"""What a job needs of a worker: the device that its user asks for, and memory where finished jobs say how much.
+"""What a job needs of a worker: the device that its user requested, and memory if finished jobs say how much.
 
-An estimate may be far off for a job that is much larger than those that were measured: part of what they took does not grow with
-the model. What would keep a job waiting has to be surer: only jobs count that had at least half as many bytes of tensors.
+An estimate may be far off for a job that is much larger than the measured ones, because part of their memory does not grow with
+the model. A need that keeps a job waiting must be more certain, so only jobs with at least half as many bytes of tensors count.
 """
 
 from collections.abc import Iterable, Sequence

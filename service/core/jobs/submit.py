@@ -1,4 +1,4 @@
-"""A job is accepted only if it can run: its inputs are there, its target is within reach, its labels are the model's."""
+"""Accepts a job only if it can run: its inputs exist, its target is within reach, its labels match the model's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,27 +27,27 @@ from store.uploads import uploads
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that can run, as far as is known before a worker has it, and what it would run on."""
+    """A request that can run, as far as is known before a worker has the model, and its inputs."""
 
     request: JobRequest
-    """With what it leaves to the model settled, where the model is known."""
+    """With the values that it leaves to the model filled in, if the model is known."""
     model: ModelSource
     samples: dict[Split, int] | None
-    """Of the dataset by role, what is held out included; null where only the worker can count."""
+    """Rows of the dataset by role, including held-out ones; null if only the worker can count them."""
     inputs: frozenset[str]
     lineage: dict[str, str]
     warnings: tuple[JobWarning, ...] = ()
 
 
 def check(services: Services, request: JobRequest, model: ModelSource | None = None) -> Accepted:
-    """Nothing is written. `model`: the request's, where it has been found before.
+    """Check a request without writing anything. `model`: the request's, if it has been found before.
 
-    Raises what `model_source.find` does; NOT_FOUND or UPLOAD_INCOMPLETE (a dataset that is not there or not ready),
+    Raises what `model_source.find` does; NOT_FOUND or UPLOAD_INCOMPLETE (the dataset does not exist or is not ready),
     SPARSITY_OUT_OF_REACH, WIDTH_MISALIGNED, LABELS_MISMATCH, DATASET_SCHEMA, DATASET_EMPTY, INVALID_REQUEST and
-    EXPORT_UNAVAILABLE (what the model's family or answers rule out), QUOTA_EXCEEDED.
+    EXPORT_UNAVAILABLE (what the model's family or task rules out), QUOTA_EXCEEDED.
     """
     model = model or model_source.find(services, request.model)
-    # A model of the hub is judged by the worker, once it is there; the engine then checks what is checked here.
+    # The worker checks a hub model once it has fetched it; the engine then makes the checks that are made here.
     known = model.known
     if known is not None:
         layout = known.layout
@@ -69,7 +69,7 @@ def check(services: Services, request: JobRequest, model: ModelSource | None = N
 
 
 def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:
-    """Create the job; `waking.wake` is to follow. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
+    """Create the job; call `waking.wake` afterwards. `also` writes in its transaction. Raises what `check` does, and EXPIRED."""
     accepted = check(services, request)
     with services.database.write() as session:
         hold(session, services, accepted)
@@ -81,14 +81,14 @@ def submit(services: Services, request: JobRequest, also: Callable[[Session, Job
 
 
 def hold(session: Session, services: Services, accepted: Accepted) -> None:
-    """Its inputs stay until this transaction ends. Raises EXPIRED where they have not."""
+    """Keep its inputs until this transaction ends. Raises EXPIRED if they no longer exist."""
     held = uploads.hold_ready(session, services.tenant, accepted.inputs)
     if not (held and accepted.model.hold(session, services.tenant)):
         raise SecateurError(ErrorCode.EXPIRED, "An input of the job has just expired. Upload it again.")
 
 
 def create(session: Session, services: Services, accepted: Accepted, sweep: tuple[str, int] | None = None) -> Job:
-    """The job of what was accepted, of a `sweep` and at that place there."""
+    """Create the job of an accepted request, optionally of a `sweep` and at that position in it."""
     return jobs.create(
         session,
         services.tenant,

@@ -1,1 +1,1 @@
-"""Sweeps: planned, submitted, steered, and laid out as a table."""
+"""Sweeps: planned, submitted, controlled, and shown as a table."""

@@ -1,4 +1,5 @@
-"""From the request of a sweep to the requests of its jobs, and from what is wrong with one of these to where that was said."""
+"""From the request of a sweep to the requests of its jobs, and from an error in one of these back to its place in the sweep's
+request."""
 
 import itertools
 import json

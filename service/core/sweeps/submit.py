@@ -1,4 +1,4 @@
-"""A sweep is accepted as a whole or not at all: every job of it is checked as if it were submitted by itself."""
+"""Accepts a sweep as a whole or not at all: every job is checked as if it were submitted by itself."""
 
 import json
 from collections.abc import Callable, Sequence

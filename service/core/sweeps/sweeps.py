@@ -1,4 +1,4 @@
-"""Reading sweeps; cancelling, pausing, resuming and deleting them as wholes."""
+"""Reading sweeps; cancelling, pausing, resuming and deleting all jobs of one."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a sweep came to: a row a job, and the jobs that no other beats."""
+"""The results of a sweep: one row per job, and the Pareto-optimal jobs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -66,7 +66,7 @@ def front(points: Sequence[tuple[float, float, str]]) -> tuple[str, ...]:
     """Names of the (cost, rank, name) that no other beats in one and equals in the other; the least cost first."""
     found: list[tuple[float, float, str]] = []
     for cost, rank, name in sorted(points, key=lambda point: (point[0], -point[1])):
-        # Whoever stands before costs as little or less.
+        # Earlier points cost the same or less.
         if not found or rank > found[-1][1] or (cost, rank) == found[-1][:2]:
             found.append((cost, rank, name))
     return tuple(name for _, _, name in found)

@@ -1,1 +1,1 @@
-"""Uploads: announced, filled at once or in pieces, judged, and complete."""
+"""Uploads: declared, sent at once or in pieces, checked, and completed."""

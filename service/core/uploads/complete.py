@@ -1,7 +1,7 @@
-"""`complete`: an upload whose files are all there is judged as a whole and becomes usable, or is refused and stays open.
+"""`complete`: checks an upload whose files have all arrived as a whole. It becomes usable, or is refused and stays open.
 
-Of a model only headers are read, here. The rows of a dataset are read by maintenance (worker/checks.py): that takes up to many
-minutes, and no request does.
+For a model, only headers are read, in the request. Maintenance reads the rows of a dataset (worker/checks.py), because that can
+take many minutes.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Whether a job can run on an uploaded dataset, by what was found in it: its splits, its columns, its labels."""
+"""Whether a job can run on an uploaded dataset, from the check's findings: its splits, its columns, its labels."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

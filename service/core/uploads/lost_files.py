@@ -1,6 +1,7 @@
-"""Files that rows name and the artifact store has lost: after a restore, by a rule of the bucket, by a broken disk.
+"""Files that rows reference and the artifact store has lost: after a restore, through a rule of the bucket, or by a broken disk.
 
-It is said with a code of its own, and before the first byte of an answer: who has read half a file cannot be told any more.
+They have their own error code, which is sent before the first byte of the response: a client that has read half a file can no
+longer be told.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ NAMED = 10
 
 
 def require(services: Services, files: Mapping[str, int], remedy: str) -> None:
-    """That these artifacts, sizes by key, are there. Raises ARTIFACT_LOST, or STORAGE_UNAVAILABLE where nobody can tell."""
+    """Check that these artifacts, sizes by key, exist. Raises ARTIFACT_LOST, or STORAGE_UNAVAILABLE if that is unknown."""
     gone = services.artifacts.damaged(files)
     if gone:
         raise lost(gone, remedy)

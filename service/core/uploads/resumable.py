@@ -1,8 +1,9 @@
-"""Files that come in pieces and go on where they stopped, behind the tus protocol (https://tus.io, 1.0.0).
+"""Files sent in pieces, resumable after an interruption, behind the tus protocol (https://tus.io, 1.0.0).
 
-What a request brings is kept in pieces of PIECE bytes. While one comes the one before is stored, flushed and recorded: whatever
-ends the request, or this process, its client goes on after the last that was, and sends at most two of them again. The last piece
-completes the file: all of them are read once more, judged as a file that came at once, and kept as one artifact.
+A request's bytes are stored in pieces of PIECE bytes. While one arrives, the previous one is stored, flushed and recorded.
+Whatever ends the request, or this process, its client continues after the last recorded piece, and sends at most two pieces
+again. The last piece completes the file: all pieces are read once more, checked like a file that was sent at once, and stored as
+one artifact.
 """
 
 import asyncio

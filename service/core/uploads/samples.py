@@ -1,4 +1,4 @@
-"""The rows that are shown of a dataset, and their recordings and images."""
+"""The sample rows of a dataset, and their recordings and images."""
 
 from api_schemas.api.resources import DatasetContents
 from api_schemas.api.samples import DatasetSample, DatasetSamples, SampleMedia

@@ -1,4 +1,4 @@
-"""Uploads: declared, sent file by file, then judged as a whole. A file counts once all its bytes have been verified."""
+"""Uploads: declared, sent file by file, then checked as a whole. A file counts once all its bytes have been verified."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -59,7 +59,7 @@ def declare(
 
 
 def _still_stored(services: Services, kind: UploadKind, files: Sequence[DeclaredFile]) -> frozenset[str]:
-    """Keys of the files that were sent before and are there: what is lost has to be sent again, and what nobody can tell."""
+    """Keys of the files that were sent before and are still stored. Lost files must be sent again, also if it is unknown."""
     with services.database.read() as session:
         sent = {row.key: row.size for row in uploads.sent_before(session, services.tenant, kind, files)}
     try:

@@ -1,1 +1,1 @@
-"""Examples of every request and answer for the OpenAPI document; tests hold them against the models."""
+"""Examples of every request and response for the OpenAPI document; tests validate them against the models."""

@@ -1,4 +1,4 @@
-"""Example answers beside those of the main job: files in pieces, webhooks, keys, the audit log, the service itself."""
+"""Example responses beside those of the main job: files in pieces, webhooks, keys, the audit log, the service itself."""
 
 from datetime import datetime
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Example answers for the documentation, by operation. Built from the models, so they cannot go stale."""
+"""Example responses for the documentation, by operation. Built from the models, so they cannot go stale."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`/keys`: the keys of a tenant without their tokens. They are made and revoked by calls of the API, which the page makes."""
+"""`/keys`: the keys of a tenant without their tokens. The page creates and revokes them through the API."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""`/limits`: what the tenant uses of its quotas, and what the server accepts."""
+"""`/limits`: how much of its quotas the tenant uses, and what the server accepts."""
 
 from fastapi import APIRouter, Request, Response
 

@@ -1,4 +1,4 @@
-"""Which of these pages a key may see: the calls of the API that they show ask for the same scopes."""
+"""Which of these pages a key may see: each requires the scopes of the API calls that it shows."""
 
 from dataclasses import dataclass
 

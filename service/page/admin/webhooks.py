@@ -1,6 +1,6 @@
 """`/webhooks` and `/webhooks/{id}`: where events are sent, whether that works, and what was delivered.
 
-Changes are calls of the API, which the page makes: a secret is in the answer to such a call and on no page from here.
+The page makes changes through the API: a secret is in the response to such a call and on no page rendered here.
 """
 
 from collections.abc import Sequence

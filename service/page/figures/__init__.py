@@ -1,1 +1,1 @@
-"""What a job's figures show, as numbers: templates make tables of them, and scripts draw what the tables say."""
+"""The data of a job's figures: templates make tables from it, and scripts draw the tables."""

@@ -1,4 +1,4 @@
-"""The picture beside a job's answer: what is left of the original in bytes, FLOPs, time and quality."""
+"""The picture beside a job's answer: the remaining share of the original's bytes, FLOPs, time and quality."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""A sweep's jobs as points: the metric on validation against what they cost, and the line of those that no other beats."""
+"""A sweep's jobs as points: the metric on validation against cost, and the Pareto front."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Heat maps of one job: what is gone of every layer and head, and what each layer alone would cost."""
+"""Heat maps of one job: how much of every layer and head was removed, and the cost of cutting each layer alone."""
 
 from collections.abc import Sequence
 

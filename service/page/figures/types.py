@@ -1,4 +1,4 @@
-"""The kinds of figures, curves over an axis, maps of cells and bars, and how their numbers are written."""
+"""The types of figures (curves over an axis, maps of cells, bars) and the formatting of their numbers."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,1 +1,1 @@
-"""Pages of what jobs are made of: models, datasets, and which checkpoint came from which."""
+"""Pages of a job's inputs: models, datasets, and the lineage of checkpoints."""

@@ -1,4 +1,4 @@
-"""`/datasets` and `/datasets/{id}`: what was uploaded, what is inside, and which jobs used it."""
+"""`/datasets` and `/datasets/{id}`: what was uploaded, what it contains, and which jobs used it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

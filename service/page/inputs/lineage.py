@@ -1,4 +1,4 @@
-"""Which checkpoint came from which: jobs of a model, jobs that went on from their steps, and so on; `/lineage/{job}`."""
+"""The lineage of checkpoints: jobs of a model, jobs that continued from their steps, and so on; `/lineage/{job}`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

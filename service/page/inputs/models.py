@@ -1,4 +1,4 @@
-"""`/models` and `/models/{id}`: what was uploaded, what is inside, and what was made of it."""
+"""`/models` and `/models/{id}`: what was uploaded, what it contains, and which jobs used it."""
 
 from fastapi import APIRouter, Request, Response
 

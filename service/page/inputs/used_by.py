@@ -1,4 +1,4 @@
-"""Which jobs were made of a model or a dataset, as far as the key may see jobs."""
+"""Which jobs used a model or a dataset, as far as the key may see jobs."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a failed job opens on: what its error means, what to do, and where it is known the form filled in with what would work."""
+"""The head of a failed job: what its error means, what to do and, if known, the form filled in with values that would work."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a finished job opens with: its answer in a sentence and a picture, the download, and the lines that load it."""
+"""The head of a finished job: its answer as a sentence and a picture, the download, and the code that loads it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a running job has done, does now and will do, by step, from its phase events."""
+"""The finished, current and remaining phases of a running job, by step, from its phase events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

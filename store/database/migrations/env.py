@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations inside the transaction that `Database.migrate` opened."""
+"""Alembic's entry point: runs the migrations in the transaction that `Database.migrate` opened."""
 
 from typing import Any, Literal
 

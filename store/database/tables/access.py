@@ -1,4 +1,4 @@
-"""API keys, sessions of browsers, the audit log, and requests that are answered once."""
+"""API keys, browser sessions, the audit log, and idempotent requests."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, vocabularies as text, the owner of a row."""
+"""What all tables share: constraint names, enums as text, the owner of a row."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Jobs, their steps, events, logs and labels, and what finished ones took."""
+"""Jobs, their steps, events, logs and labels, and the costs of finished jobs."""
 
 from datetime import datetime
 

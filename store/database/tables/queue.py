@@ -1,4 +1,4 @@
-"""Messages that wait to be published, and what maintenance remembers."""
+"""Messages that wait to be published, and the marks of maintenance."""
 
 from datetime import datetime
 

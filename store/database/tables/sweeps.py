@@ -1,4 +1,4 @@
-"""Sweeps: many jobs that were submitted as one."""
+"""Sweeps: jobs that were submitted together."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Uploads of models and datasets, their files, and files that come in pieces."""
+"""Uploads of models and datasets, their files, and files sent in pieces."""
 
 from datetime import datetime
 from typing import Any

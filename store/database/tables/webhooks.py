@@ -1,4 +1,4 @@
-"""Webhooks and the deliveries on their way to them."""
+"""Webhooks and their deliveries."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Workers, as each announces itself."""
+"""Workers, as they announce themselves."""
 
 from datetime import datetime
 

@@ -1,1 +1,1 @@
-"""Workers: what they have and announce, who is alive, and what the queue asks of them."""
+"""Workers: what they have and announce, which are alive, and what the queue demands of them."""

@@ -1,7 +1,7 @@
-"""What a worker has, what a job needs, and which fits which: as a condition of the claim's one query, and in words.
+"""What a worker has, what a job needs, and which fits which: as a condition of the claim's single query, and in words.
 
-A job needs a kind of device where the user asked for one (`limits.device`), and memory where finished jobs say how much. NULL
-needs nothing, and a worker that does not know what it has is given anything (docs/adr/0044-capabilities.md).
+A job needs a kind of device if the user requested one (`limits.device`), and memory if finished jobs say how much. NULL means no
+need, and a worker that does not know what it has may take any job (docs/adr/0044-capabilities.md).
 """
 
 import math
@@ -18,11 +18,11 @@ _TENTH = 2**30 / 10
 
 @dataclass(frozen=True)
 class Capability:
-    """What a worker has, as far as jobs are matched by it. None: not known, and so in nobody's way."""
+    """What a worker has, as far as it matters for matching jobs. None: unknown, and therefore no obstacle."""
 
     device: DeviceKind | None = None
     memory_bytes: int | None = None
-    """Of the GPU, or on a CPU of the host."""
+    """Of the GPU, or of the host on a CPU."""
 
 
 ANY = Capability()
@@ -30,7 +30,7 @@ ANY = Capability()
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job needs of a worker. None: nothing, as far as is known."""
+    """What a job needs of a worker. None: no known need."""
 
     device: DeviceKind | None = None
     cpu_bytes: int | None = None
@@ -42,7 +42,7 @@ NOTHING = Needs()
 
 @dataclass(frozen=True)
 class Fleet:
-    """What workers have that live now: of each kind the largest."""
+    """What the live workers have: the largest of each kind."""
 
     kinds: tuple[Capability, ...]
 
@@ -54,11 +54,11 @@ class Fleet:
         return cls(tuple(largest[kind] for kind in (*DeviceKind, None) if kind in largest))
 
     def can_hold(self) -> ColumnElement[bool]:
-        """Jobs that one of them could take; all where none has announced itself."""
+        """Jobs that one of them could take; all if none has announced itself."""
         return or_(*map(fits, self.kinds)) if self.kinds else true()
 
     def waiting_reason(self, needs: Needs) -> str | None:
-        """Why a job that waits is taken by none of them, however long it waits; None where one could take it."""
+        """Why none of them will ever take a waiting job; None if one could take it."""
         if not self.kinds:
             return "no worker is running"
         missing = [_missing(each, needs) for each in self.kinds]
@@ -85,18 +85,18 @@ def fits(worker: Capability, row: type[Job] = Job) -> ColumnElement[bool]:
 
 
 def can_hold(worker: Capability, needs: Needs) -> bool:
-    """As `fits`, of what was read."""
+    """Like `fits`, for values that were read."""
     return _missing(worker, needs) is None
 
 
 def of_job(job: Job) -> Needs:
-    """As they were when it was submitted."""
+    """The needs recorded when it was submitted."""
     return Needs(job.needs_device, job.needs_cpu_bytes, job.needs_gpu_bytes)
 
 
 def _missing(worker: Capability, needs: Needs) -> tuple[str, ...] | None:
-    """What the job needs of the largest worker of a kind, and what that has; nothing where another kind is asked for. None where
-    it can hold the job."""
+    """What the job needs of the largest worker of a kind, and what that has; empty if another kind is required. None if that
+    worker can hold the job."""
     if worker.device is None:
         return None
     if needs.device not in (None, worker.device):

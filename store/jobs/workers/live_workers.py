@@ -1,4 +1,4 @@
-"""Workers as they announce themselves: who there is, what they have, and what they run (docs/adr/0044-capabilities.md)."""
+"""Workers as they announce themselves: which exist, what they have, and what they run (docs/adr/0044-capabilities.md)."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from store.machine import Disk
 
 KEPT_SECONDS = 1.0
 ALIVE = Worker.alive_until >= now()
-"""Of a worker that counts."""
+"""Condition for live workers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def capability(worker: Announcement | Worker) -> Capability:
 
 
 def announce(session: Session, worker: Announcement, seconds: float, disk: Disk | None = None) -> None:
-    """It lives, and counts for so many seconds; the first time its row is made. `disk`: that of its scratch folder."""
+    """Record that it is alive for so many seconds; creates its row the first time. `disk`: that of its scratch folder."""
     values = {name: getattr(worker, name) for name in worker.__dataclass_fields__ if name != "id"}
     if disk is not None:
         values |= {"disk_bytes": disk.total, "disk_free_bytes": disk.free}
@@ -60,25 +60,25 @@ def announce(session: Session, worker: Announcement, seconds: float, disk: Disk 
 
 
 def called(column: Any, names: Iterable[str]) -> ColumnElement[bool]:
-    """Workers of these names. A name stands also for those that have more after it: `gpu-1` for `gpu-1:…`."""
+    """Workers with these names. A name also matches longer ones that begin with it and a colon: `gpu-1` matches `gpu-1:…`."""
     return or_(false(), *(or_(column == name, column.startswith(f"{name}:", autoescape=True)) for name in names))
 
 
 def forget(session: Session, names: Iterable[str]) -> None:
-    """They are gone."""
+    """Remove these workers."""
     gone = delete(Worker).where(called(Worker.id, names))
     session.execute(gone.execution_options(synchronize_session=False))
 
 
 def sweep(database: Database) -> int:
-    """Remove those that counted as gone already; returns how many."""
+    """Remove workers that no longer counted as alive; returns how many."""
     return batches.remove(database, Worker, Worker.alive_until, 0)
 
 
 def fleet(session: Session) -> Fleet:
-    """What those have that live now: a row for each kind of device."""
+    """What the live workers have: one row per kind of device."""
     memory = func.max(Worker.device_memory_bytes), func.max(Worker.host_memory_bytes)
-    # A GPU whose memory is not known is as large as one likes.
+    # A GPU whose memory is unknown counts as arbitrarily large.
     known = func.count(Worker.device_memory_bytes) == func.count()
     rows = session.execute(select(Worker.device, *memory, known).where(ALIVE).group_by(Worker.device))
     return Fleet.of(
@@ -88,7 +88,7 @@ def fleet(session: Session) -> Fleet:
 
 
 class LiveWorkers:
-    """The fleet for many who poll: asked for once a second, or after this process wrote. Safe to share between threads."""
+    """The fleet for many polling clients: queried at most once a second, or after this process wrote. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -96,7 +96,7 @@ class LiveWorkers:
         self._reading = threading.Lock()
 
     def fleet(self, session: Session) -> Fleet:
-        """As `fleet`."""
+        """See `fleet`."""
         with self._reading:
             writes, at = self._database.writes, time.monotonic()
             seen_writes, seen_at, found = self._seen
@@ -108,7 +108,7 @@ class LiveWorkers:
 
 @dataclass(frozen=True)
 class Listed:
-    """A worker, and whose job it runs."""
+    """A worker, and the job that it runs."""
 
     row: Worker
     alive: bool
@@ -117,7 +117,7 @@ class Listed:
 
 
 def page(session: Session, cursor: str | None, limit: int) -> tuple[Sequence[Listed], str | None]:
-    """The newest first, those that counted as gone and are not removed yet included; and the next cursor."""
+    """Newest first, including silent workers that are not removed yet; and the next cursor."""
     rows = fetch_page(session, Worker, select(Worker), cursor, limit)
     held = select(Job.worker, Job.tenant, Job.id).where(
         Job.state.in_(HELD), Job.worker.in_([row.id for row in rows.items])

@@ -1,4 +1,4 @@
-"""Numbers for the operator about workers: who there is, what they hold, and how many more or fewer the jobs could use."""
+"""Figures for the operator about workers: which exist, what they run, and how many more or fewer the jobs could use."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ from store.jobs.turns import HELD, sweep_rooms
 from store.jobs.workers import live_workers
 
 UNKNOWN = "unknown"
-"""The device of a worker that could not tell."""
+"""The device of a worker that does not know it."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A worker that lives."""
+    """A live worker."""
 
     name: str
     device: str
@@ -30,28 +30,28 @@ class Standing:
 
 @dataclass(frozen=True)
 class Demand:
-    """How many workers of a kind would all have something to do."""
+    """How many workers of a kind would have work."""
 
     bound: int
-    """By the jobs that wait for this kind, and those that run on it."""
+    """For jobs that wait for this kind, and those that run on it."""
     any: int
     """The same, with the jobs that any kind can run."""
 
 
 @dataclass(frozen=True)
 class WorkerStatistics:
-    """Of one moment."""
+    """Figures at one moment."""
 
     workers: tuple[Standing, ...]
     expired_leases: int
-    """Jobs whose worker has fallen silent, and that nobody has taken yet."""
+    """Jobs whose worker is silent, and that no other has taken yet."""
     unfit: int
-    """Queued jobs that none of the workers that live can hold; 0 without any."""
+    """Queued jobs that none of the live workers can hold; 0 without any workers."""
     demand: dict[DeviceKind, Demand]
 
 
 def read(session: Session, max_running: int | None) -> WorkerStatistics:
-    """`max_running`: of a tenant; what it has beyond that waits for itself."""
+    """`max_running`: per tenant; jobs beyond it wait for the tenant's own."""
     by = select(Job.worker, Job.tenant).where(Job.state.in_(HELD), Job.lease_until >= now(), Job.worker.is_not(None))
     held = dict(session.execute(by).all())
     living = session.scalars(select(Worker).where(Worker.alive_until >= now())).all()
@@ -92,9 +92,8 @@ def _demand(
     on_devices: Counter[DeviceKind | None],
     max_running: int | None,
 ) -> dict[DeviceKind, Demand]:
-    """`waiting`: how many by tenant, device and sweep; `rooms`: how many more of a sweep may run, where that is bounded;
-    `running`: jobs by tenant; `on_devices`: by what they run on. Those that one kind alone can run come first.
-    """
+    """`waiting`: counts by tenant, device and sweep; `rooms`: how many more jobs of a sweep may run, if it has a limit;
+    `running`: jobs by tenant; `on_devices`: running jobs by device. Jobs that only one kind can run come first."""
     wanted: Counter[DeviceKind | None] = Counter()
     left = dict(rooms)
     taken = Counter(running)

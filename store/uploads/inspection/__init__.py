@@ -1,4 +1,4 @@
-"""What strangers send, checked before anything else reads it: checkpoints by their headers, datasets in a process apart.
+"""Checks of untrusted files before anything else reads them: checkpoints by their headers, datasets in a separate process.
 
-Torch-free. The service uses it for uploads; whatever else fetches such files for a job holds them to the same rules.
+Does not import torch. The service uses it for uploads; code that fetches such files for a job applies the same rules.
 """

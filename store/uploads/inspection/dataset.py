@@ -1,8 +1,8 @@
-"""The dataset inspector: `python -m store.uploads.inspection.dataset DIR` reads parquet shards and says as JSON what they hold.
+"""The dataset inspector: `python -m store.uploads.inspection.dataset DIR` reads parquet shards and describes them as JSON.
 
-A program of its own, because it runs C libraries on bytes from strangers: a crash or an endless loop in there must not be
-the service's (dataset_process.py starts it, with limits). Writes {"contents": …, "samples": …} or {"error": …}, exit 0 either
-way.
+It is a separate program because it runs C libraries on untrusted bytes: a crash or an endless loop there must not affect the
+service (dataset_process.py starts it, with limits). Writes {"contents": …, "samples": …} or {"error": …}, with exit status 0
+either way.
 """
 
 import argparse

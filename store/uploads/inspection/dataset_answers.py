@@ -1,6 +1,7 @@
-"""Columns of answers to questions: whether every one stands where it is said to in the row's context.
+"""Columns of answers to questions: whether every answer is where it claims to be in the row's context.
 
-A dataset with an answer that does not may be meant for something else, so that it is written down here and refused at submission.
+A dataset with a misplaced answer may be meant for another task, so the problem is recorded here and the job refused at
+submission.
 """
 
 from collections import Counter

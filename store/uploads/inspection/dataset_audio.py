@@ -1,4 +1,4 @@
-"""One clip: its header always, its samples for a few and where they are floats.
+"""One clip: always its header, its samples for a few clips and for float formats.
 
 libsndfile reads wav, flac, ogg (Vorbis, Opus) and mp3.
 """
@@ -56,7 +56,7 @@ def _check_samples(sound: soundfile.SoundFile, where: str, *, whole: bool) -> bo
     """Whether the channels cancel out; judged by the first samples that are not silent, unless the clip is read `whole`."""
     # In blocks: what a few kilobytes unpack to is not known before.
     got, mixed, separate = 0, 0.0, 0.0
-    # How many there are has to be said: some codecs (GSM) cannot be asked, since nobody can seek in them.
+    # The number of frames must be given: for some codecs (GSM) it cannot be determined, because they do not support seeking.
     for block in sound.blocks(BLOCK_FRAMES, frames=sound.frames, dtype="float32", always_2d=True):
         got += len(block)
         # Of all channels together, as the engine adds them up.

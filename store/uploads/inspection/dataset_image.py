@@ -1,4 +1,4 @@
-"""One image: its header always, its pixels for a few."""
+"""One image: always its header, its pixels for a few images."""
 
 import io
 import warnings
@@ -24,7 +24,7 @@ def check_image(data: bytes, decode: bool, where: str) -> None:
                 image.load()
     except SecateurError:
         raise
-    # What Pillow raises on files from strangers is not a closed list.
+    # What Pillow raises on untrusted files is not a closed list.
     except Exception as error:
         raise _undecodable(where, _reason(error)) from None
 

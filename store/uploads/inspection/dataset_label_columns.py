@@ -1,6 +1,6 @@
-"""Every column that a job may name as its labels: a sample of the labels in it, split by split, and rows without one.
+"""Every column that a job may name as its labels: some of the labels in it per split, and rows without one.
 
-Which column that will be is said when a job is submitted; then a wrong one is refused at once, and not by a worker.
+The job names its label column at submission, so the service can then refuse a wrong one at once, instead of a worker later.
 """
 
 from collections import Counter
@@ -45,7 +45,7 @@ def label_columns(
 ) -> dict[str, LabelColumn]:
     """By name; `first` is among them where it can be, `taken` (what is read) is not.
 
-    A column that cannot be read is left out: perhaps nobody will ask for it.
+    A column that cannot be read is left out, because no job may ask for it.
     """
     names = [name for name, kind in kinds.items() if kind in LABEL_KINDS and name not in taken]
     # Numbers without names are most often something else.
@@ -77,7 +77,7 @@ def is_unlabelled(file: pq.ParquetFile, column: str) -> bool:
     try:
         return all(is_missing(value) for values in _batches(file, column) for value in _distinct(values))
     except (pa.ArrowException, OSError):
-        return False  # Whoever reads the rows says what is wrong with them.
+        return False  # The code that reads the rows reports what is wrong with them.
 
 
 def label_names(files: Files, column: str, told: ShardColumn) -> Names | None:

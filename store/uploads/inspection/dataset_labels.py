@@ -1,4 +1,4 @@
-"""The labels of a dataset, row by row: their names, and whether a text column holds labels at all or what was said."""
+"""The labels of a dataset, row by row: their names, and whether a text column holds labels or transcripts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -23,7 +23,7 @@ MAX_COUNTED = 200
 class LabelJudgement:
     """What is wrong with the label column of a dataset: the first thing, after which it is not looked at any more.
 
-    Perhaps nobody will read it: which checkpoint the data is for is said with a job. Who named the column wants it read.
+    The labels may not be needed, because only a job names the checkpoint. If the user named the column, they are.
     """
 
     def __init__(self, *, named: bool) -> None:

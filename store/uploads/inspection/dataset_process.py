@@ -1,4 +1,4 @@
-"""Runs the dataset inspector in a process of its own, in a cage (store/cage) and with limits on time and memory."""
+"""Runs the dataset inspector in a separate process, in the sandbox (store/cage) and with limits on time and memory."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One value of a row at a time: embedded files, texts, words. What cannot be used is named by split and row."""
+"""One value of a row at a time: embedded files, texts, words. Errors name the split and row of an unusable value."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Chooses rows of a dataset to be shown, and makes of each what a page can show: a short WAV, a small PNG, a cut text."""
+"""Chooses sample rows of a dataset, and converts each for display: a short WAV, a small PNG, a truncated text."""
 
 import io
 import warnings
@@ -101,7 +101,7 @@ def thumbnail(data: bytes) -> tuple[bytes, tuple[int, int]]:
 
 def _file(data: bytes, modality: Modality) -> dict[str, Any]:
     """What is shown of a clip or an image; nothing where it is broken beyond what the check decodes."""
-    # What soundfile and Pillow raise on files from strangers is not a closed list.
+    # What soundfile and Pillow raise on untrusted files is not a closed list.
     try:
         if modality is Modality.IMAGE:
             media, (width, height) = thumbnail(data)

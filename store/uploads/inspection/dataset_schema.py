@@ -1,6 +1,6 @@
-"""What kind of column each column of a parquet shard is, and what the labels of one are called.
+"""The kind of each column of a parquet shard, and the label names of one.
 
-Read from the Arrow schema and, where there is one, from the `huggingface` metadata that `datasets` writes beside it.
+Read from the Arrow schema and, if present, from the `huggingface` metadata that `datasets` writes beside it.
 """
 
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Kinds of files by name and by first bytes. A pickle stays one under any name, and reading one runs its code."""
+"""Kinds of files by name and by first bytes. A pickle is dangerous under any name, because reading one runs its code."""
 
 import re
 

@@ -1,7 +1,7 @@
-"""A few rows of a dataset that its inspector keeps to be shown to people, and the bounds that hold for them on both sides.
+"""Sample rows of a dataset that its inspector keeps for display, and the limits that both sides check.
 
-What is shown is made of a stranger's bytes by libraries that they may have taken over: whoever takes it from the inspector holds
-it to these bounds again.
+Samples are made from untrusted bytes by libraries that an attacker may have taken over, so the receiver checks these limits
+again.
 """
 
 from collections.abc import Mapping

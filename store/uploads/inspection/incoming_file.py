@@ -1,4 +1,4 @@
-"""One file judged while it arrives: what can be known of it alone, before it is kept."""
+"""Checks one file while it arrives: everything that can be known from this file alone, before it is kept."""
 
 from api_schemas.errors import ErrorCode, SecateurError
 from checkpoints.config.architectures import is_silent

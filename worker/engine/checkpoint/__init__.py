@@ -1,1 +1,1 @@
-"""Checkpoints: reading what came, cutting it, writing what goes back, and proving that it loads."""
+"""Checkpoints: reading inputs, cutting, writing results, and proving that they load."""

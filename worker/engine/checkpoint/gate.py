@@ -1,4 +1,5 @@
-"""The gates of a job: what it begins with answers as stock transformers does, and every step does so in a fresh process."""
+"""The gates of a job: the original must give the same outputs as in stock transformers, and so must every step in a fresh
+process."""
 
 import json
 import os
@@ -112,7 +113,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
 
     Args:
         model: loaded from `folder` as the engine loads it (rounded to the stored dtype), float32.
-        auto_class: the one of transformers' that a stranger loads such a model with.
+        auto_class: the transformers auto class with which users load such a model.
         inputs: a few real samples, each tensor (B, …).
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other answers.

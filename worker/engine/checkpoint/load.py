@@ -1,4 +1,4 @@
-"""Reading a checkpoint folder into the engine: the original upload, or a step that the engine wrote."""
+"""Reads a checkpoint folder into the engine: the original upload, or a step that the engine wrote."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,14 +1,14 @@
-"""Loads checkpoint folders the way a stranger would, and says how far the answers are from given ones.
+"""Loads checkpoint folders as any user would, and reports how far the outputs are from given ones.
 
 A server on a SOCK_SEQPACKET socket, which forks a process for every folder: torch and transformers are imported once, and each
-folder is loaded by a process that has seen no other. Nothing of Secateur can be imported in it, so what loads here loads
-wherever torch and transformers are. It is run by its path in an isolated interpreter (`python -I reload.py`, the socket as
-standard input, folders to import from beside its own as arguments), or forked from a process that has imported nothing else
-(worker/engine/warm.py).
+folder is loaded by a process that has seen no other. Nothing of Secateur can be imported in it, so what loads here loads wherever
+torch and transformers are installed. It is run by its path in an isolated interpreter (`python -I reload.py`, with the socket as
+standard input and the folders to import from beside its own as arguments), or forked from a process that has imported nothing
+else (worker/engine/warm.py).
 
-A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, what the model is called with, and `answers`;
-`auto_class`, one of transformers' auto classes; `names`, what the answers are called in its output; `scratch`, an empty folder;
-and `threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a sentence}.
+A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, the model's arguments, and `answers`;
+`auto_class`, one of transformers' auto classes; `names`, the names of the answers in its output; `scratch`, an empty folder; and
+`threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a sentence}.
 """
 
 import importlib.abc
@@ -70,7 +70,7 @@ def _forget_ours() -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: the reply to a request."""
-    # What libraries print is not for the channel, and not for whoever started this.
+    # Output of libraries must not reach the channel or the parent process.
     scratch = request["scratch"]
     os.chdir(scratch)
     os.environ.update(HOME=scratch, HF_HOME=scratch, HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")

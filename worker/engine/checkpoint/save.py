@@ -1,7 +1,7 @@
-"""Writing a cut model as a checkpoint folder that stock transformers loads.
+"""Writes a cut model as a checkpoint folder that stock transformers loads.
 
-Two shapes. Where a stock configuration can say the widths, that: plain `from_pretrained`, no code. Otherwise a `model_type` of
-our own with its code beside the weights.
+There are two layouts. If a stock configuration can describe the widths, that one: plain `from_pretrained`, no code. Otherwise a
+custom layout with its code beside the weights.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""A checkpoint's folder as transformers' loader needs it: it reads more of one than describe_folder has judged."""
+"""A checkpoint's folder as transformers' loader needs it, because the loader reads more files than
+describe_folder has checked."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""Audio on disk in, features and targets by split out."""
+"""Reads data from disk and produces features and targets by split."""
 
 from worker.engine.data.pipeline import PreparedData, prepare
 from worker.engine.data.split import FeatureSplit

@@ -1,7 +1,7 @@
-"""What fine-tuning does to its input: SpecAugment (Park et al., arXiv 1904.08779) and a shift in time, on features.
+"""Augmentation of fine-tuning inputs: SpecAugment (Park et al., arXiv 1904.08779) and a time shift, on features.
 
-Everything random is drawn on the CPU and applied wherever the features lie, so a batch is the same on every device.
-Shapes: B samples, T frames, F mel bins.
+All random numbers are drawn on the CPU and applied on the features' device, so a batch is the same on every device. Shapes: B
+samples, T frames, F mel bins.
 """
 
 import numpy as np

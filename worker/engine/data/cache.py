@@ -1,4 +1,4 @@
-"""Features and targets on disk, under a name that says what they were computed from. A resumed job finds them here."""
+"""Features and targets on disk, named by a hash of what they were computed from. A resumed job finds them here."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Columns of a split as files: whole arrays, and rows of different lengths as values and where each begins."""
+"""Columns of a split as files: whole arrays, and rows of different lengths as values and offsets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Which column of a dataset is what, from the features that `datasets` gives its columns.
+"""The role of each column of a dataset, from the features that `datasets` gives its columns.
 
-`datasets` is imported inside the functions: it takes seconds and starts a thread, and whoever forks this process must have one.
+`datasets` is imported inside the functions: it takes seconds and starts a thread, and a process that forks must have only one.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Labels of the data, by name, as class numbers of the checkpoint."""
+"""Converts labels of the data, by name, to class numbers of the checkpoint."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any

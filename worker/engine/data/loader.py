@@ -1,8 +1,8 @@
 """Batches of a split on the device, so that a GPU never waits for them; on the CPU they are simply read.
 
-On CUDA a split that is used many times is held on the device whole, where its rows are equally long and it fits. Another is
-read ahead by a thread into pinned memory, whence a copy needs nobody to wait. Either way the tensors are those of
-`FeatureSplit.batch`, bit for bit.
+On CUDA, a split that is used many times is kept on the device if its rows have equal length and it fits. Otherwise a thread
+prefetches it into pinned memory, from which copies are asynchronous. Either way the tensors are those of `FeatureSplit.batch`,
+bit for bit.
 """
 
 from collections import deque
@@ -99,6 +99,6 @@ class BatchLoader:
                 while waiting:
                     yield moved(waiting.popleft())
             finally:
-                # Whoever stops asking must not wait for what nobody wants.
+                # A consumer that stops early must not wait for batches that it does not need.
                 for reading in waiting:
                     reading.cancel()

@@ -1,4 +1,4 @@
-"""From a data folder to splits ready for the model: find, match, divide, decode, featurize; once a job."""
+"""From a data folder to splits ready for the model: find, match, divide, decode, featurize; once per job."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence

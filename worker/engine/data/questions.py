@@ -1,6 +1,6 @@
-"""Questions as they are scored: their contexts, the answers that are wanted, and where in the context each token of a window is.
+"""What scoring of questions needs: their contexts, the correct answers, and the position of each window token in the context.
 
-Written beside the inputs, one file of questions and one of places a role; read when something is scored.
+Written beside the inputs, one file of questions and one of positions per role; read when something is scored.
 """
 
 import json

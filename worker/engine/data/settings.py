@@ -1,4 +1,4 @@
-"""The JSON files beside a checkpoint that say how its inputs are made: read from its own folder, checked, never run."""
+"""The JSON files beside a checkpoint that define its inputs: read from its own folder, checked, never executed."""
 
 import json
 from pathlib import Path

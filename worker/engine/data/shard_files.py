@@ -1,4 +1,4 @@
-"""The files of a data folder as Arrow batches of the columns that are read, however they were written."""
+"""The files of a data folder as Arrow batches of the columns that are read, whatever their format."""
 
 import json
 from collections.abc import Iterator, Mapping

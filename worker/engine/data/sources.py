@@ -1,4 +1,4 @@
-"""A data folder as rows by split: the columns that are read, of shards that agree on them. Nothing is decoded or fetched."""
+"""A data folder as rows by split: the columns that are read, from shards that agree on them. Nothing is decoded or fetched."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,7 +80,7 @@ def open_source(
         return _shards(layout, folder, scratch, columns, choose)
     except SecateurError:
         raise
-    # What Arrow and datasets raise on files from strangers is not a closed list.
+    # What Arrow and datasets raise on untrusted files is not a closed list.
     except Exception as error:
         raise _unreadable(error) from error
 

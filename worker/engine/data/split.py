@@ -1,7 +1,8 @@
 """One split of the data as the rest of the engine sees it: inputs that stay on disk, targets in memory.
 
-Rows may differ in length. Those that do never meet in one batch: what is summed over tokens (scores, moments, regressions) sees
-real ones only, and no mask. Training and measuring ask for a split that is `padded`, whose shorter rows are filled up and masked.
+Rows may differ in length. Rows of different lengths never share a batch, so sums over tokens (scores, moments, regressions)
+contain only real tokens and need no mask. Training and evaluation request a `padded` split, whose shorter rows are padded and
+masked.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which rows play which role: the dataset's own splits where it has them, else rows held out of train by seed."""
+"""Which rows have which role: the dataset's own splits if it has them, otherwise rows held out of train by seed."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence

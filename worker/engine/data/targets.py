@@ -1,4 +1,4 @@
-"""What a checkpoint is to answer in every row: targets of all splits, read before any input is decoded."""
+"""The targets of every row: read for all splits, before any input is decoded."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

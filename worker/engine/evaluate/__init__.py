@@ -1,4 +1,4 @@
-"""What is measured on a model: its loss and task metric on a split, and how long it takes."""
+"""Measurements of a model: its loss and task metric on a split, and its latency."""
 
 from worker.engine.evaluate.scores import answers_of, evaluate
 from worker.engine.latency.timing import measure_latency

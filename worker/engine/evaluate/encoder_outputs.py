@@ -1,4 +1,4 @@
-"""What an encoder makes of a split, kept for the next model that has the same one: only its decoder was cut."""
+"""An encoder's outputs on a split, kept for the next model with the same encoder, of which only the decoder was cut."""
 
 import hashlib
 from dataclasses import dataclass, field

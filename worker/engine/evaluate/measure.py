@@ -1,4 +1,4 @@
-"""Measuring a model: the task's scores on a split, latency beside the dense model, exact sizes."""
+"""Measures a model: the task's scores on a split, latency compared with the dense model, exact sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Attention in the shape that graphs like: heads of unequal widths as a few plain matrix products.
+"""Attention in a form suited to graphs: heads of unequal widths as a few plain matrix products.
 
 Shapes: B batch, T tokens, D model width, C channels of all heads, H heads of a group, K width of one head.
 """

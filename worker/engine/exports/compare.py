@@ -1,4 +1,4 @@
-"""An export against torch: the same samples, the same answers? And how fast, in turn on the same CPU?"""
+"""Compares an export with torch: whether the same samples give the same outputs, and how fast, timed in turn on the same CPU."""
 
 import copy
 import time

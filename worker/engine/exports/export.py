@@ -1,4 +1,4 @@
-"""Exporting a finished step: write the files that were asked for, check each against torch, measure it."""
+"""Exports a finished step: writes the requested formats, checks each against torch, measures it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a model in memory to ONNX graphs: float32 as it is, and the same with weights of eight bits."""
+"""Converts a model in memory to ONNX graphs: float32 as it is, and the same with 8-bit weights."""
 
 import logging
 from collections.abc import Collection

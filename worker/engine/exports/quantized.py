@@ -1,7 +1,7 @@
-"""A step's model with its linear maps in eight bits by torchao, as a folder that transformers loads where torchao is installed.
+"""A step's model with its linear maps in 8 bits by torchao, as a folder that transformers loads if torchao is installed.
 
-Quantized is what the folder of the step loads to, in the class that a stranger gets: the model that is measured is the one that
-is downloaded.
+The model that is quantized is the one that the step's folder loads to, in the class that a user gets, so the measured model is
+the one that users download.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""An ONNX file as onnxruntime runs it on the CPU, with as many threads as torch has here; and whether libraries are installed.
+"""Runs an ONNX file in onnxruntime on the CPU, with as many threads as torch has here; and checks which libraries are installed.
 
-They come with extras of their own: most workers never export.
+These libraries are separate extras, because most workers never export.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,1 +1,1 @@
-"""How long a model takes: forward passes timed in turn, and the table that latency targets look up."""
+"""Latency: forward passes timed in turn, and the table used for latency targets."""

@@ -1,4 +1,4 @@
-"""Two models' times from the same rounds: the median of their ratios, how sure it is, and whether noise covers it."""
+"""The times of two models from the same rounds: the median of their ratios, its interval, and whether it exceeds the noise."""
 
 from functools import cache
 

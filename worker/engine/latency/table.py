@@ -1,10 +1,10 @@
-"""How long layers take by their widths, on one device: a table that was measured once, looked up for any widths.
+"""The latency of layers by their widths, on one device: a table that is measured once and looked up for any widths.
 
-An attention's time is taken apart as the module does its work: projections, by their number of channels; calls of the attention
-kernel, by heads and the padded width they share; and the copying that heads of unequal width need to share a call. A
-feed-forward block's goes by its neurons, where these are cut.
+An attention's time has the parts of its computation: projections, by their number of channels; calls of the attention kernel, by
+heads and the padded width they share; and the copying that heads of unequal width need to share a call. A feed-forward block's
+time depends on its neurons, if these are cut.
 
-The table is committed with a step and reused when a job resumes: what is selected must not hang on a second measurement.
+The table is committed with a step and reused when a job resumes, because the selection must not depend on a second measurement.
 """
 
 from bisect import bisect_right

@@ -1,12 +1,12 @@
-"""Measuring a latency table: the parts of a layer on a small grid of widths, and the whole dense model.
+"""Measures a latency table: the parts of a layer on a small grid of widths, and the whole dense model.
 
-All of it is timed in turn, round after round, and medians are kept once what a whole round was slower than others is taken out:
-what else the machine does hits every point alike. On a busy machine there are more rounds; what it makes of the whole dense
-model timed twice in every round is kept beside the table.
+Everything is timed in turn, round after round. Medians are kept after removing slowdowns that affect a whole round, because other
+load on the machine affects every point alike. On a busy machine there are more rounds. The noise, measured by timing the whole
+dense model twice in every round, is kept beside the table.
 
-In a model a part takes longer than alone, with everything of it at hand in the cache. So a second whole model is timed, with
-little left of what may be cut, and all parts are taken as many times as long as makes the table right about both. Everything
-outside what was measured is the whole dense model less its dense layers.
+A part takes longer in a model than alone, where its data is in the cache. So a second whole model is timed, with little left of
+what may be cut, and all parts are scaled by the factor that makes the table right about both. Everything that was not measured is
+the whole dense model minus its dense layers.
 """
 
 import copy

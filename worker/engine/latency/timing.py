@@ -1,4 +1,4 @@
-"""How long a forward pass takes: the dense model and the cut one in turn, so that their ratio means something."""
+"""Times forward passes: the dense model and the cut one in turn, so that their ratio is meaningful."""
 
 import gc
 import time

@@ -1,4 +1,4 @@
-"""Pruned models: the code that travels with a cut checkpoint; the engine runs the very same."""
+"""Pruned models: the code that is shipped with a cut checkpoint, which the engine also runs."""
 
 from worker.engine.models import pruned_layers
 from worker.engine.models.pruned_heads import head_groups

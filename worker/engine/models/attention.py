@@ -1,4 +1,4 @@
-"""Finding attention in a model: the four projections of each, by the family's description."""
+"""Finds attention in a model: the four projections of each, by the family's description."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

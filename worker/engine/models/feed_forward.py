@@ -1,4 +1,4 @@
-"""Finding feed-forward blocks in a model: the linear maps of each, by the family's description."""
+"""Finds feed-forward blocks in a model: the linear maps of each, by the family's description."""
 
 from dataclasses import dataclass
 

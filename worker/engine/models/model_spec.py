@@ -1,7 +1,7 @@
 """The engine's models: what a checkpoint becomes while it is being cut.
 
-The engine always works on the pruned class, whose blocks may have any widths; the dense model is the case where nothing is cut
-yet. One class for every stage, and the code that travels with a cut checkpoint is the code that was measured.
+The engine always works on the pruned class, whose blocks may have any widths; in the dense model nothing is cut yet. All stages
+use one class, and the code that is shipped with a cut checkpoint is the code that was measured.
 """
 
 from collections.abc import Mapping
@@ -112,7 +112,7 @@ def build(
     # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = classes.pruned(classes.config(**values))
-    # Assigned tensors are shared with whoever has them, be it a file of the user's mapped into memory, which may begin anywhere:
+    # Assigned tensors share their memory, which may be a user's file mapped into memory. That may have any alignment, and
     # products of some sizes then differ in their last bits.
     copies = {name: in_file(tensor) for name, tensor in state.items()}
     model.load_state_dict(copies, strict=True, assign=True)

@@ -1,6 +1,6 @@
-"""The two small files that travel with a cut checkpoint beside those in LAYERS_FILES, written for its class of transformers.
+"""The two small files that are shipped with a cut checkpoint beside those in LAYERS_FILES, generated for its transformers class.
 
-The engine runs these very texts, so what was measured is what travels.
+The engine runs the same files, so what was measured is what is shipped.
 """
 
 import linecache

@@ -1,8 +1,8 @@
-"""The blocks' tensors as the stock class has them, where the pruned class has others: one map for several (GPT-2's `c_attn`,
-ModernBERT's `Wqkv` and `Wi`), and `Conv1D`, whose weights are the other way round.
+"""Converts the blocks' tensors between the stock class and the pruned class where they differ: one map for several (GPT-2's
+`c_attn`, ModernBERT's `Wqkv` and `Wi`), and `Conv1D`, whose weights are transposed.
 
-The engine and its pruned classes have a linear map for each of q, k, v and each input projection of a block; so have results in
-the layout of our own.
+The engine and its pruned classes have a separate linear map for each of q, k, v and each input projection of a block; so have
+results in the custom layout.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""Several processes that do one job's work together (docs/adr/0049-several-processes.md)."""
+"""Several processes that compute one job together (docs/adr/0049-several-processes.md)."""

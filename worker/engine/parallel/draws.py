@@ -1,4 +1,4 @@
-"""Labels that are drawn for a batch whose samples several processes have: the same as where one has them all."""
+"""Draws labels for a batch that is divided among several processes: the same labels as if one process had the whole batch."""
 
 from dataclasses import dataclass
 

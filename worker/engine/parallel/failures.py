@@ -1,4 +1,4 @@
-"""Why one of several processes failed, for the first, who alone is heard: a file in the job's folder, until it was read."""
+"""Tells the first of several processes, which alone reports, why another failed: a file in the job's folder, until it is read."""
 
 import time
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""What a process that is not the first does of a job: its part of scoring, recovery and evaluation, and nothing else.
+"""What a process other than the first does in a job: its part of scoring, recovery and evaluation, and nothing else.
 
-The first one decides, cuts, times, writes and speaks (worker/engine/job.py). Where it comes to what all compute, the others
-have come to it, too: each method here is the other side of one there. A model that was cut comes from the first, so that no two
-differ in it, whatever a device's least squares round.
+The first process decides, cuts, times, writes and reports (worker/engine/job.py). At every shared computation, the others have
+reached the same point: each method here is the counterpart of one there. A cut model comes from the first process, so no two
+differ, however a device rounds least squares.
 """
 
 import copy

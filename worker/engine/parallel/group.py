@@ -1,8 +1,8 @@
-"""The processes of one job: who this one is, which samples are its own, and sums that are the same in all of them.
+"""The processes of one job: which one this is, which samples are its own, and sums that are the same in all of them.
 
-Each computes on samples of its own and sends what it has added up to the first, which adds these parts in the order of ranks and
-sends the sum to all. So all have the same bits, and the same again when the job is repeated with as many processes. Nothing is
-summed on a device: parts are few and small beside what they are sums of.
+Each process computes on its own samples and sends its partial sums to the first, which adds them in the order of ranks and sends
+the result to all. So all have the same bits, and the same again when the job is repeated with as many processes. The partial sums
+are added on the host, because they are few and small compared with what they sum.
 """
 
 import io

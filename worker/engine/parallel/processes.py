@@ -1,7 +1,7 @@
-"""The processes of an engine that computes on several devices: forked by the first, which they do not outlive.
+"""The processes of an engine that computes on several devices: forked by the first, and ended with it.
 
-Not by torchrun: that begins sessions of its own, and its processes find each other by TCP. Both are what the cage forbids
-(docs/adr/0049-several-processes.md). No library may be needed here that starts a thread.
+We do not use torchrun: it starts new sessions, and its processes connect over TCP. The sandbox forbids both
+(docs/adr/0049-several-processes.md). No library that starts a thread may be needed here.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The calibration samples of a step: which they are, in which batches they come, and the loss they are scored by.
+"""The calibration samples of a step: which they are, in which batches they come, and the loss for scoring.
 
-Least squares take more than scores where inputs are short: a map is fitted to as many numbers as it has, and what a few hundred
-short texts say is soon learnt by heart (docs/adr/0042-samples-of-least-squares.md).
+Least squares use more samples than scoring if inputs are short: a map is fitted with as many numbers as it has, and overfits a
+few hundred short texts (docs/adr/0042-samples-of-least-squares.md).
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def draw(split: FeatureSplit, settings: Calibration, seed: int) -> FeatureSplit:
 def refit_samples(settings: Calibration, there: int, *, tokens: float | None, inputs: int) -> int:
     """How many of the `there` samples of the split least squares take.
 
-    tokens: of a sample, on the average; None where nobody counted. inputs: of the widest map that is fitted.
+    tokens: average per sample; None if not counted. inputs: of the widest map that is fitted.
     """
     scored = there if settings.samples is None else min(settings.samples, there)
     most = scored if settings.refit_samples is None else min(settings.refit_samples, there)

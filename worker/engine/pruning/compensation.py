@@ -1,13 +1,13 @@
-"""Compensation: what was cut is made up for at once, without training.
+"""Compensation: makes up for a cut at once, without training.
 
-- `bias`: the mean of what a removed channel put out goes into b_o.
-- `least_squares`: W_o and b_o are fitted anew on calibration samples, by ridge regression, so that after each attention
-  block the residual stream is as near as it can be to that of the model before the cut. Layer after layer, each on the
-  inputs that the layers already cut and refitted give it, so that a layer also makes up for those before it (mask tuning of
-  Kwon et al., arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor a head).
-- `least_squares_feed_forward`: so is the second projection of every feed-forward block, in its turn. It loses nothing itself,
-  but sees in its inputs some of what attention no longer brings. Where its neurons are to be cut by what remains after least
-  squares, they are chosen here, from the same normal equations.
+- `bias`: adds the mean output of the removed channels to b_o.
+- `least_squares`: fits W_o and b_o again on calibration samples, by ridge regression, so that after each attention block the
+  residual stream is as close as possible to that of the model before the cut. It goes layer by layer, each on the inputs from the
+  layers already cut and refitted, so a layer also compensates for those before it (mask tuning of Kwon et al.,
+  arXiv 2204.09656, §4.3, there by layer on the original's inputs and with one factor per head).
+- `least_squares_feed_forward`: also fits the second projection of every feed-forward block, in its turn. Nothing was cut from it,
+  but its inputs show some of what attention no longer provides. If its neurons are to be selected by what remains after least
+  squares, this is done here, from the same normal equations.
 
 Shapes: B batch, T tokens, D model width, C channels of the cut layer, all heads.
 """
@@ -41,16 +41,16 @@ from worker.engine.runtime.precision import moment_dtype
 from worker.engine.scoring.observations import Observations
 
 RIDGE = 1e-3
-"""Pull towards the present weights of a map whose input channels have gone, as a share of the mean square of what goes in."""
+"""Ridge towards the present weights of a map that lost input channels, relative to the mean square of its inputs."""
 
 UNPRUNED_RIDGE = 1e-1
-"""The same of a map from which nothing was cut: it moves only for good reasons."""
+"""The same for a map from which nothing was cut: it should move less."""
 
 
 def fold_means(before: LoadedModel, cut: LoadedModel, keep: KeptHeads, observed: Observations) -> None:
-    """Add W_o·E[x] of every removed VO channel to the cut model's b_o, in place. A projection without bias is left alone.
+    """Add W_o·E[x] of every removed VO channel to the cut model's b_o, in place. A projection without bias is not changed.
 
-    `observed`: contexts of `before`. Raises ValueError where they were not observed.
+    `observed`: contexts of `before`. Raises ValueError if they were not observed.
     """
     old = attention_blocks(before.model, before.model_spec, before.widths)
     new = attention_blocks(cut.model, cut.model_spec, cut.widths)
@@ -70,9 +70,9 @@ def fold_means(before: LoadedModel, cut: LoadedModel, keep: KeptHeads, observed:
 
 
 def fold_neurons(before: LoadedModel, cut: LoadedModel, neurons: Neurons, observed: Observations) -> None:
-    """Add W₂·E[a] of every removed neuron to the second map's bias, in place. One without bias is left alone.
+    """Add W₂·E[a] of every removed neuron to the second map's bias, in place. A map without bias is not changed.
 
-    `observed`: activations of `before`. Raises ValueError where they were not observed.
+    `observed`: activations of `before`. Raises ValueError if they were not observed.
     """
     old = feed_forward_blocks(before.model, before.model_spec, before.widths)
     new = feed_forward_blocks(cut.model, cut.model_spec, cut.widths)
@@ -88,7 +88,7 @@ def fold_neurons(before: LoadedModel, cut: LoadedModel, neurons: Neurons, observ
 
 
 class Ridges(NamedTuple):
-    """Ridges of W_o and of the second feed-forward projections, shares of the mean square of what goes in; None: not fitted."""
+    """Ridges of W_o and of the second feed-forward projections, relative to the mean square of their inputs; None: not fitted."""
 
     attention: float | None = RIDGE
     feed_forward: float | None = None
@@ -101,7 +101,7 @@ class _OutputProjection:
     path: str
     linear: nn.Linear
     stream: nn.Module | None
-    """Its input is what the map's output is added to."""
+    """The module whose input the map's output is added to."""
     layer: nn.Module
     ridge: float
     product: torch.dtype = torch.float64
@@ -152,23 +152,24 @@ def refit_outputs(
     fixed: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Neurons:
-    """Fit what writes to the residual stream of `cut` anew, in place, so that the stream follows that of `before`.
+    """Fit the maps that write to the residual stream of `cut` again, in place, so that the stream follows that of `before`.
 
-    Every batch counts, in memory that does not depend on how many there are. Each passes once through every layer of both models
-    as long as what goes into the next layer has room in memory or on disk; what has none starts from the inputs again.
+    Every batch counts, in memory that does not depend on their number. Each passes once through every layer of both models as
+    long as the inputs of the next layer fit in memory or on disk; a batch whose inputs do not fit starts from the beginning
+    again.
 
-    Args:
-        before: the model that was cut, of any basis: only its hidden states are used.
-        batches: calibration inputs on the models' device, the same each time they are gone through.
-        ridges: what is fitted, and how freely it moves.
-        counts: how many neurons are to stay in each feed-forward block of `cut`. Which, is chosen here by what is left after
-            least squares (regression.py); the columns of the others become zero. Needs a ridge for feed-forward blocks.
-        fixed: paths of maps that stay as they are.
-        progress: called with layers done and in all.
+        Args:
+            before: the model that was cut, of any basis: only its hidden states are used.
+            batches: calibration inputs on the models' device, the same in every iteration.
+            ridges: what is fitted, and with which ridge.
+            counts: how many neurons to keep in each feed-forward block of `cut`. They are selected by what remains after least
+                squares (regression.py); the columns of the others become zero. Needs a ridge for feed-forward blocks.
+            fixed: paths of maps that are not changed.
+            progress: called with the number of finished layers and of all layers.
 
-    Returns the neurons that stay: with `counts` those, else all.
+    Returns the kept neurons: with `counts` those, else all.
 
-    Raises ValueError where `batches` can be gone through only once, or `counts` come without a ridge.
+    Raises ValueError if `batches` can be iterated only once, or `counts` come without a ridge.
     """
     if iter(batches) is batches:
         raise ValueError("batches are gone through several times")
@@ -194,7 +195,7 @@ def refit_outputs(
             places = [
                 place for place, path in enumerate(stack) if _fitted(layout, path, ridges, fixed, cut.model.device)
             ]
-            # Behind the last layer that has something to fit nothing has to be known.
+            # After the last fitted layer no more outputs are needed.
             needed = stack[: places[-1] + 1] if places else ()
             done += len(stack) - len(needed)
             pairs = _Pairs(before.model, cut.model, stack, types, layout.carries, batches)
@@ -231,7 +232,7 @@ class _Pairs:
     cut: nn.Module
     stack: Sequence[str]
     types: Sequence[str]
-    """Of its layers."""
+    """The types of its layers."""
     carries: str | None
     batches: Iterable[Inputs]
 
@@ -242,7 +243,7 @@ class _Pairs:
         return tuple(call.run(layer, self.carries, following) for call, layer in zip(pair, layers, strict=True))
 
     def at(self, place: int, held: CallStore | None) -> Iterator[Calls]:
-        """The calls of the layer at `place`: those that are held and, computed again, those of all batches after them."""
+        """The calls of the layer at `place`: the stored ones and, recomputed, those of all later batches."""
         if held is not None:
             yield from held
             if not held.full:
@@ -256,7 +257,7 @@ class _Pairs:
             yield pair
 
     def _firsts(self, model: nn.Module) -> dict[str, nn.Module]:
-        """By type, the first layer of it."""
+        """The first layer of each type."""
         found: dict[str, nn.Module] = {}
         for path, kind in zip(self.stack, self.types, strict=True):
             found.setdefault(kind, model.get_submodule(path))
@@ -273,13 +274,13 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(layout: Layout, layer: str, ridges: Ridges, fixed: Collection[str], device: torch.device) -> list[_Fitted]:
-    """What writes to the residual stream in a layer and is to be fitted, in the order in which it does."""
+    """The maps of a layer that write to the residual stream and are to be fitted, in order."""
     found: list[_Fitted] = []
     if ridges.attention is not None:
         product = moment_dtype(device)
         found += [_Fitted(site.o, site.stream, ridges.attention, product) for site in layout.attention]
     if ridges.feed_forward is not None:
-        # Its rounding is far below the ridge here, and float64 would take half the time of the whole.
+        # Its rounding error is far below the ridge here, and float64 would take half of the total time.
         found += [_Fitted(site.second, site.stream, ridges.feed_forward, torch.float32) for site in layout.feed_forward]
     return [each for each in found if each.path.startswith(f"{layer}.") and each.path not in fixed]
 

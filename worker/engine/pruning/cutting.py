@@ -47,11 +47,11 @@ from worker.engine.tasks import Task
 log = logging.getLogger(__name__)
 
 FROM_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
-"""Criteria that are functions of moments: these turn with the basis, so one pass does for both."""
+"""Criteria that are functions of moments: moments rotate with the basis, so one pass is enough for both."""
 
 
 JUDGED = 256
-"""Samples by which divisions between attention and neurons are judged."""
+"""Number of samples by which divisions between attention and neurons are compared."""
 
 
 @dataclass(frozen=True)
@@ -61,33 +61,33 @@ class ScoredModel:
     loaded: LoadedModel
     """In the basis whose channels are scored."""
     scores: tuple[LayerScores, ...]
-    """Empty where attention is not cut."""
+    """Empty if attention is not cut."""
     neurons: tuple[NeuronScores, ...]
-    """Of the feed-forward blocks; empty where these are not cut."""
+    """Of the feed-forward blocks; empty if these are not cut."""
     observed: Observations | None
-    """Of that basis; None where nothing needed samples."""
+    """Of that basis; None if nothing needed samples."""
     samples: FeatureSplit | None
-    """The calibration samples, where there were any."""
+    """The calibration samples, if there are any."""
     refit_rows: Tensor | None
-    """Numbers of the samples of their split that least squares take, where there are any."""
+    """Row numbers of the samples that least squares use, if there are any."""
     step: int = 1
-    """For which it was scored."""
+    """The step for which it was scored."""
     shifts: dict[float, float] = field(default_factory=dict, compare=False)
-    """By the share at which that was searched for, what neurons give up beyond the ranking at a share of 1."""
+    """By the share at which it was searched: what neurons lose beyond the ranking's division, scaled to a share of 1."""
 
     @property
     def count(self) -> int:
-        """How many samples the scores rest on."""
+        """The number of samples behind the scores."""
         return len(self.samples) if self.samples is not None else 0
 
     @property
     def refit_count(self) -> int:
-        """How many samples least squares take."""
+        """The number of samples that least squares use."""
         return len(self.refit_rows) if self.refit_rows is not None else 0
 
 
 def required_statistics(pruning: Pruning) -> frozenset[Statistic]:
-    """What the first pass over the calibration samples has to gather; nothing: there is no need of one."""
+    """What the first pass over the calibration samples must collect; if empty, no pass is needed."""
     if not pruning.scored_parts:
         return frozenset()
     statistics: frozenset[Statistic] = frozenset()
@@ -104,12 +104,12 @@ def required_statistics(pruning: Pruning) -> frozenset[Statistic]:
 
 
 def rotates(pruning: Pruning) -> bool:
-    """Whether the model is turned into another basis first: neurons have none but their own."""
+    """Whether the model is first rotated into another basis; neurons have only their own."""
     return pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
 
 
 def ridges(pruning: Pruning) -> compensation.Ridges:
-    """What least squares fit, and how freely: what has been cut has something to make up for."""
+    """What least squares fit, and with which ridge: a map from which something was cut has more to compensate for."""
     steady = pruning.compensation is Compensation.LEAST_SQUARES_FEED_FORWARD
     feed_forward = compensation.UNPRUNED_RIDGE if steady else None
     if Part.FEED_FORWARD in pruning.cuts:
@@ -126,9 +126,8 @@ def _feed_forward(loaded: LoadedModel) -> tuple[FeedForwardBlock, ...]:
 
 
 def nonincreasing_scores(scores: Sequence[LayerScores], widths: AttentionWidths) -> tuple[LayerScores, ...]:
-    """The same scores, none higher than one before it in its head: principal channels go least energy first. QK channels that
-    positions rotate are not principal ones, and keep their scores.
-    """
+    """The same scores, none higher than one before it in its head, so that principal channels are removed in order of energy. QK
+    channels with rotary positions are not principal ones, and keep their scores."""
 
     def falling(vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(vector.cummin(0).values for vector in vectors)
@@ -150,16 +149,16 @@ class Cutting:
     device: torch.device
     reporter: Reporter
     latency: LatencyModel | None = None
-    """What a latency target is looked up in."""
+    """The table for a latency target."""
     microbatch: int | None = None
-    """The most samples of one pass."""
+    """The maximum number of samples per pass."""
     kept: KeptResults | None = None
-    """Of earlier jobs with the same original."""
+    """Results of earlier jobs with the same original."""
     group: Group = ALONE
-    """Who scores together."""
+    """The processes that score together."""
 
     def score(self, loaded: LoadedModel, step: int) -> ScoredModel:
-        """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL where they are not finite."""
+        """`loaded`, in the spec's basis, with scores by its criterion. Raises NUMERICAL if they are not finite."""
         pruning = self.spec.pruning
         move_model(loaded.model, self.device)
         first = required_statistics(pruning)
@@ -195,10 +194,11 @@ class Cutting:
         return ScoredModel(loaded, scores, neurons, observed, samples, self._refit_rows(loaded, observed, step), step)
 
     def select(self, scored: ScoredModel, share: float) -> Selection:
-        """What stays once `share` of the original is gone, in the target's unit; of neurons a surgeon chooses, how many.
+        """What to keep once `share` of the original is removed, in the target's unit; for neurons that the brain surgeon selects,
+        how many.
 
-        Where the division between attention and neurons is searched for, that takes its time, once a share. For all cuts that
-        are tried for a bound on the drop it is done at one, so that a job that resumes finds the same.
+        If the division between attention and neurons is searched for, this takes longer, once per share. All cuts that are tried
+        for a bound on the drop use one search, so a resumed job finds the same.
         """
         if not self.spec.pruning.searches_shares:
             return self._select(scored, share)
@@ -225,7 +225,8 @@ class Cutting:
         )
 
     def _search_shift(self, scored: ScoredModel, share: float) -> float:
-        """The shift whose cut answers most like the model that it is made from, on samples that its refit has not seen."""
+        """The shift whose cut has the outputs closest to those of its own starting model, on samples that its
+        refit has not seen."""
         fit, judged = self._divided(scored)
         if not len(judged):
             return 0.0
@@ -251,7 +252,7 @@ class Cutting:
         return shift / share
 
     def _divided(self, scored: ScoredModel) -> tuple[Tensor, Tensor]:
-        """Rows to refit on and rows to judge by, of those that least squares take: twice as many of the first at least."""
+        """Rows for the refit and rows for the comparison, among those for least squares: at least twice as many of the first."""
         seed, there = step_seed(self.spec.seed, scored.step, "calibration"), scored.refit_count
         judged = min(JUDGED, there // 3)
         fit = self._split.random_rows(min(scored.count or there, there - judged), seed)
@@ -259,7 +260,7 @@ class Cutting:
         return fit, both[~torch.isin(both, fit)]
 
     def _divergence(self, reference: LoadedModel, loaded: LoadedModel, rows: Tensor) -> float:
-        """Mean over these samples of how far the answers of `loaded` are from those of `reference`."""
+        """The mean divergence, over these samples, of the outputs of `loaded` from those of `reference`."""
         total = 0.0
         for inputs, targets in calibration.Batches(self._split, self.device, self.microbatch, rows):
             with torch.inference_mode():
@@ -269,17 +270,17 @@ class Cutting:
         return total / len(rows)
 
     def prune(self, scored: ScoredModel, share: float) -> tuple[LoadedModel, Selection]:
-        """The model with `share` of the original gone, in the target's unit, and what it kept of `scored`."""
+        """The model with `share` of the original removed, in the target's unit, and what it kept of `scored`."""
         return self.cut_to(scored, self.select(scored, share))
 
     def cut_to(self, scored: ScoredModel, kept: Selection) -> tuple[LoadedModel, Selection]:
-        """The same, of what `select` says."""
+        """The same for the result of `select`."""
         if not self.spec.pruning.by_surgeon:
             return self.apply(scored, kept), kept
         return self._apply_by_surgeon(scored, kept)
 
     def apply(self, scored: ScoredModel, kept: Selection, *, refit: bool = True) -> LoadedModel:
-        """Cut to just `kept` and compensate as the spec says; without `refit`, least squares does no more than bias."""
+        """Cut to exactly `kept` and compensate as the spec says; without `refit`, least squares do no more than `bias`."""
         loaded, how = scored.loaded, self.spec.pruning.compensation
         model = cut(loaded.model, loaded.model_spec, loaded.widths, kept.heads, kept.neurons)
         smaller = replace(loaded, model=model, widths=kept.widths(loaded.widths))
@@ -294,7 +295,7 @@ class Cutting:
         return smaller
 
     def _apply_by_surgeon(self, scored: ScoredModel, kept: Selection) -> tuple[LoadedModel, Selection]:
-        """Cut to the heads of `kept` and to as many neurons as it has; returns which they are as well."""
+        """Cut to the heads of `kept` and to as many neurons as it has; also returns which neurons were kept."""
         loaded = scored.loaded
         narrow = self.apply(scored, replace(kept, neurons=all_neurons(loaded.widths)), refit=False)
         neurons = self._refit(scored, narrow, tuple(map(len, kept.neurons)))
@@ -316,7 +317,7 @@ class Cutting:
         )
 
     def _left_out(self, loaded: LoadedModel) -> frozenset[str]:
-        """Paths of the maps to the residual stream in layers that the spec leaves as they are."""
+        """Paths of the maps to the residual stream in layers that the spec excludes."""
         shape = self.described.shape
         left = left_out(shape, self.spec.pruning)
         if not left:
@@ -351,7 +352,7 @@ class Cutting:
     def _first_observed(
         self, loaded: LoadedModel, samples: FeatureSplit, statistics: frozenset[Statistic], step: int
     ) -> Observations:
-        """In the basis that the model came in. The first step's are of the original, whatever the spec makes of them."""
+        """Observations in the basis in which the model came. Those of the first step are of the original, whatever the spec."""
         if self.kept is None or step != 1:
             return self._observe(loaded, samples, statistics, step)
         pruning = self.spec.pruning

@@ -1,7 +1,7 @@
 """The largest cut whose drop is within a bound, found by bisection over cuts of the original, before the first step.
 
-Cut as the job cuts (its granularity, criterion, basis and compensation), not recovered, and measured on all of validation. The
-model is scored once for all of them, and the first step takes the same scores.
+Each trial cuts as the job does (its granularity, criterion, basis and compensation), without recovery, and is measured on all of
+validation. The model is scored once for all of them, and the first step uses the same scores.
 """
 
 import logging

@@ -1,18 +1,18 @@
-"""Heads and channels in one ranking: the least score per parameter goes first, be it a channel or a whole head.
+"""Heads and channels in one ranking: the lowest score per parameter is removed first, whether a channel or a whole head.
 
-Sizes differ by a factor of a hundred, so what is compared is the score a parameter. A head of which channels have gone is
-scored and priced by what is left of it; when it goes, so do its channels. Where a set scores the sum of its channels, a
-head is as dear a parameter as its mean channel: it goes once its cheap channels have gone, or with them where none is
-dearer. A gate knows more: a head costs its VO gate alone, its QK goes with it for nothing, and channels that cancel are
-cheaper together than one by one.
+Sizes differ by a factor of a hundred, so scores are compared per parameter. The score and cost of a head that has lost channels
+are those of what is left of it; when it is removed, so are its channels. If a set scores the sum of its channels, a head costs as
+much per parameter as its mean channel: it is removed after its cheap channels, or with them if none costs more. Gates capture
+more: a head costs only its VO gate, its QK is removed with it at no cost, and channels whose gates cancel are cheaper together
+than one by one.
 
-With `head_and_width` the heads that stay in a layer keep one QK and one VO width, where they have one: channels go one rank of
-all of them at a time, each head its own, and the rank scores a parameter what these channels score on average.
+With `head_and_width` the remaining heads of a layer keep one QK and one VO width, if they have one: channels are removed one rank
+of all heads at a time, each head its own channel, and the rank's score per parameter is the mean over these channels.
 
 Neurons of feed-forward blocks may compete in the same ranking; scores are then divided by costs in the target's unit.
 
-Greedy, by a heap: every head holds its next QK block, its next VO block and itself, or every layer the next rank of either
-side; entries that a later decision has made stale are dropped when they come up.
+Greedy, with a heap: it holds for every head its next QK block, its next VO block and the head itself, or for every layer the next
+rank of each side. Entries that a later decision has made stale are dropped when they are reached.
 """
 
 import heapq

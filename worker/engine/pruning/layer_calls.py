@@ -1,6 +1,6 @@
-"""A model's layers called one by one, on what the layers before them gave: how, and where that is kept for many batches.
+"""Calls a model's layers one by one, on the outputs of the layers before them, and stores these outputs for many batches.
 
-Memory does not depend on how many batches there are. Shapes: B batch, T tokens, D model width.
+Memory does not depend on the number of batches. Shapes: B batch, T tokens, D model width.
 """
 
 import shutil

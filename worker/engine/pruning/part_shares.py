@@ -1,8 +1,8 @@
-"""How one target is divided between attention and feed-forward blocks: by a short search on what the cut model answers.
+"""Divides one target between attention and feed-forward blocks, by a short search on the outputs of the cut model.
 
-A ranking compares channels and neurons by what each would cost if nothing made up for it. Least squares make up for some of both,
-and not for the same share: so the ranking's division is where the search begins, and each division is judged by a cut with
-its refit (Týr, arXiv 2503.09657, searches the shares of layers by the same kind of measure).
+A ranking compares channels and neurons by their costs without compensation. Least squares compensate for some of both, but not
+equally. So the search starts from the ranking's division, and each division is judged by a cut with its refit (Týr, arXiv
+2503.09657, searches the shares of layers by a similar measure).
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""The principal basis: every head rotated so that its channels are its principal axes, in order of energy.
+"""The principal basis: every head is rotated so that its channels are its principal axes, in order of energy.
 
-A head's function leaves two choices of coordinates free. Scores are q·k, so q → A q, k → B k changes nothing where AᵀB = I;
-the output is W_o x, so x → T x changes nothing where W_o becomes U with U T = W_o. The choices made here put as much energy
-as any choice can into the first r coordinates, for every r:
+A head's function leaves two choices of coordinates free. Scores are q·k, so q → A q, k → B k changes nothing if AᵀB = I; the
+output is W_o x, so x → T x changes nothing if W_o becomes U with U T = W_o. The choices made here put as much energy as any
+choice can into the first r coordinates, for every r:
 
 - QK: the SVD of C_q^½ C_k^½ = P S Rᵀ, from the second moment of q (bias included) and that of k without each sample's mean
   over tokens (softmax ignores what is added to all keys). A = S^-½ Rᵀ C_k^½, B = S^-½ Pᵀ C_q^½: q and k then both have second
@@ -10,15 +10,15 @@ as any choice can into the first r coordinates, for every r:
   moments; the d×d ones give the same singular values and are far smaller.
 - VO: the eigenvectors of the head's centred output, W_o C_x W_oᵀ (SliceGPT, arXiv 2401.15024, §3.3, here a head's output
   rather than the residual stream). With the QR decomposition W_o = Q R and the eigenvectors E of R C_x Rᵀ, U = Q E and
-  T = Eᵀ R: no inverse, and exact also where W_o has not full rank.
+  T = Eᵀ R: no inverse, and exact even if W_o does not have full rank.
 
-Where several queries share a head of keys and values (grouped queries) they share A, B and T as well: the second moment of q is
-the sum over the queries, C_x their mean, and W_o their columns, one below another; a query's own U are its rows of what is found.
-That changes no answer either, and for one query is the same as above.
+If several query heads share a key–value head (grouped queries), they also share A, B and T: the second moment of q is the sum
+over the query heads, C_x their mean, and W_o their columns stacked; a query head's own U are its rows of the result. This is also
+exact, and for one query head the same as above.
 
-Where positions rotate q and k the QK side keeps its own channels: of all A that keep the scores only turns of the pairs
-themselves commute with the rotation, and these order nothing. Not for heads with norms on q or k. Shapes: K channels of a head,
-C of all heads, D model width.
+With rotary positions the QK side keeps its own channels: among the A that keep the scores, only rotations of the pairs themselves
+commute with the rotary rotation, and these order nothing. Heads with norms on q or k are not rotated either. Shapes: K channels
+of a head, C of all heads, D model width.
 """
 
 from collections.abc import Sequence

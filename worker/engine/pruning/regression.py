@@ -1,11 +1,11 @@
-"""Least squares of one linear map: its normal equations, their solution, and which of its inputs matter least to it.
+"""Least squares of one linear map: its normal equations, their solution, and which of its inputs matter least.
 
-The last is the optimal brain surgeon's rule (Hassibi and Stork, NIPS 1992) on a layer's own least squares, as ZipLM (arXiv
-2302.04089, eq. 4) and SlimGPT (arXiv 2412.18110, §3) take it to whole columns: with H the normal matrix and W the solution, going
-without column n costs ‖W[:, n]‖² / [H⁻¹]_nn, once all others have made up for it. The least goes, W and H⁻¹ are brought up to
-date, and so on. Bias and ridge are parts of the problem that is solved, so the costs are exact.
+The last is the optimal brain surgeon rule (Hassibi and Stork, NIPS 1992) on a layer's own least squares, extended to whole
+columns as in ZipLM (arXiv 2302.04089, eq. 4) and SlimGPT (arXiv 2412.18110, §3): with H the normal matrix and W the solution,
+removing column n costs ‖W[:, n]‖² / [H⁻¹]_nn, once all others have compensated. The cheapest is removed, W and H⁻¹ are updated,
+and so on. Bias and ridge are part of the problem that is solved, so the costs are exact.
 
-Shapes: R rows (tokens), C columns (channels or neurons that go in), D what comes out.
+Shapes: R rows (tokens), C columns (input channels or neurons), D outputs.
 """
 
 from typing import NamedTuple

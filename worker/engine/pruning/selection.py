@@ -1,8 +1,8 @@
-"""Selection: scores and a target in, the channels that stay out.
+"""Selection: takes scores and a target, returns the channels to keep.
 
-A target is met to the nearest structure: structures are taken in rising order of score for as long as one more brings
-what is removed, in the target's unit, closer to the target (docs/adr/ says why nearest). With a local scope every layer
-meets the target on its own.
+A target is met to the nearest structure: structures are removed in rising order of score as long as one more brings the removed
+amount, in the target's unit, closer to the target (docs/adr/0004-nearest-structure.md). With a local scope every layer meets the
+target on its own.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ from worker.engine.scoring import LayerScores, NeuronScores
 
 @dataclass(frozen=True)
 class KeptHead:
-    """One head that stays: its number and its channels, all as the model before the cut counts them."""
+    """One head that is kept: its number and its channels, all as numbered in the model before the cut."""
 
     head: int
     qk: tuple[int, ...]
@@ -31,7 +31,7 @@ class KeptHead:
 
 
 KeptHeads = tuple[tuple[KeptHead, ...], ...]
-"""By layer, the heads that stay."""
+"""By layer, the heads that are kept."""
 
 
 def keep_all(widths: AttentionWidths) -> KeptHeads:
@@ -44,7 +44,7 @@ def keep_all(widths: AttentionWidths) -> KeptHeads:
 
 @dataclass(frozen=True)
 class Selection:
-    """What stays of a model: of every attention, and of every feed-forward block."""
+    """What is kept of a model: of every attention, and of every feed-forward block."""
 
     heads: KeptHeads
     neurons: Neurons
@@ -55,17 +55,17 @@ class Selection:
         return cls(keep_all(widths), all_neurons(widths))
 
     def then(self, second: "Selection") -> "Selection":
-        """`second`, which counts in the model that this one left, in the numbers of the model before."""
+        """`second`, which uses the numbering of the model after this cut, in the numbering of the model before it."""
         return Selection(compose(self.heads, second.heads), compose_neurons(self.neurons, second.neurons))
 
     def widths(self, before: AttentionWidths) -> AttentionWidths:
-        """The widths of the model that is left of one with the widths `before`."""
+        """The widths that remain of a model with the widths `before`."""
         neurons = tuple(map(len, self.neurons))
         return widths_of(self.heads, before).model_copy(update={"feed_forward": neurons})
 
 
 def widths_of(keep: KeptHeads, before: AttentionWidths) -> AttentionWidths:
-    """The widths of the model that `keep` leaves of one with the widths `before`, all of whose neurons stay."""
+    """The widths that `keep` leaves of a model with the widths `before`, with all neurons kept."""
     layers = tuple(
         LayerWidths(
             qk=tuple(len(head.qk) for head in kept),
@@ -80,7 +80,7 @@ def widths_of(keep: KeptHeads, before: AttentionWidths) -> AttentionWidths:
 
 
 def compose(first: KeptHeads, second: KeptHeads) -> KeptHeads:
-    """`second`, which counts in the model that `first` left, in the numbers of the model before `first`."""
+    """`second`, which uses the numbering of the model after `first`, in the numbering of the model before `first`."""
     layers = []
     for before, after in zip(first, second, strict=True):
         heads = []
@@ -92,7 +92,7 @@ def compose(first: KeptHeads, second: KeptHeads) -> KeptHeads:
 
 
 def _nearest(candidates: Sequence[Structure], amount: float) -> list[Structure]:
-    """The shortest prefix of the ranking whose costs are nearest to `amount`."""
+    """The shortest prefix of the ranking whose cost is nearest to `amount`."""
     ranked = sorted(candidates, key=lambda s: (s.score, s.layer, s.side, s.rank, s.members))
     taken, removed = 0, 0
     for structure in ranked:
@@ -104,7 +104,7 @@ def _nearest(candidates: Sequence[Structure], amount: float) -> list[Structure]:
 
 
 def _equal_counts(candidates: Iterable[Structure], amount: float) -> list[Structure]:
-    """For a stock layout: the same number of structures from every layer and side, nearest to `amount` in all."""
+    """For a stock layout: the same number of structures from every layer and side, with the total cost nearest to `amount`."""
     groups: dict[tuple[int, str], list[Structure]] = defaultdict(list)
     for structure in candidates:
         groups[structure.layer, structure.side].append(structure)
@@ -118,17 +118,17 @@ def _equal_counts(candidates: Iterable[Structure], amount: float) -> list[Struct
 
 
 class Ranking:
-    """Structures of a model as it is now, scored once; `heads` may be asked for any share, any number of times.
+    """Structures of a model as it is now, scored once; `heads` may be called for any share, any number of times.
 
-    Args:
-        scores: one a layer, of the model's present channels.
-        widths: the model's now; earlier steps may have cut it.
-        shape: of the ORIGINAL model: what shares are of.
-        included: the attentions that may be cut; by default those that the spec does not leave out.
-        neurons: scores of the feed-forward blocks, where these are cut.
-        kind: what shares count; the target's own by default. Latency is none: targets.py turns it into another.
+        Args:
+            scores: one per layer, of the model's present channels.
+            widths: the model's present widths; earlier steps may have cut it.
+            shape: of the ORIGINAL model, to which shares refer.
+            included: the attentions that may be cut; by default those that the spec does not exclude.
+            neurons: scores of the feed-forward blocks, if these are cut.
+            kind: the unit of shares; the target's own by default. Not latency: targets.py converts it to another.
 
-    Raises ValueError for a granularity that needs heads of equal width where they differ, and for latency.
+    Raises ValueError for a granularity that needs heads of equal width if they differ, and for latency.
     """
 
     def __init__(
@@ -155,16 +155,16 @@ class Ranking:
             self._structures = structures(widths, scores, shape, unit, pruning, self._included)
 
     def heads(self, share: float) -> KeptHeads:
-        """The heads and channels that stay once `share` of what the original had is gone, to the nearest structure."""
+        """The heads and channels to keep once `share` of the original is removed, to the nearest structure."""
         return remaining_heads(self._widths, self._chosen(share))
 
     def heads_and_neurons(self, share: float) -> tuple[KeptHeads, Neurons]:
-        """The same and, of the same choice, the neurons that stay: all, where attention alone is cut, or a share of its own."""
+        """The same and, by the same ranking, the neurons to keep: all if only attention is cut, or a share of their own."""
         chosen = self._chosen(share)
         return remaining_heads(self._widths, chosen), remaining_neurons(self._widths, chosen)
 
     def neurons(self, share: float) -> Neurons:
-        """The neurons that stay once `share` of what the original's feed-forward blocks had is gone, and they alone are cut."""
+        """The neurons to keep once `share` of the original's feed-forward blocks is removed, if only these are cut."""
         pruning = self._pruning
         everywhere = pruning.scope is Scope.LOCAL
         rankings = [(number,) for number in self._cut_neurons] if everywhere else [self._cut_neurons]
@@ -206,12 +206,12 @@ class Ranking:
         return chosen
 
     def _budget(self, share: float, numbers: Sequence[int], side: str = "") -> float:
-        """What these attentions, or one side of them, have still to give up, in the unit of the target.
+        """What these attentions, or one side of them, still have to lose, in the unit of the target.
 
-        Those that may be cut bear the whole target, each in proportion to what it had; QK and VO, where each has a budget of
-        its own, give up the same share of what they had.
+        Those that may be cut bear the whole target, each in proportion to its original size. QK and VO, if they have separate
+        budgets, lose the same share of what they had.
         """
-        # Nothing to share where an earlier job left no heads.
+        # Nothing to divide if an earlier job left no heads.
         part = self._unit.original(numbers, side) / max(1, self._unit.original(self._included))
         return share * self._unit.total * part - self._unit.removed(self._widths, numbers, side)
 
@@ -219,12 +219,12 @@ class Ranking:
 def select(
     scores: Sequence[LayerScores], widths: AttentionWidths, shape: ModelShape, pruning: Pruning, *, share: float
 ) -> KeptHeads:
-    """The channels that stay once `share` of the ORIGINAL model is gone, in the target's unit: see Ranking."""
+    """The channels to keep once `share` of the ORIGINAL model is removed, in the target's unit: see Ranking."""
     return Ranking(scores, widths, shape, pruning).heads(share)
 
 
 def remaining_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> Neurons:
-    """The neurons that stay when the chosen structures leave."""
+    """The neurons that remain when the chosen structures are removed."""
     gone: dict[int, set[int]] = defaultdict(set)
     for structure in chosen:
         if structure.side == "neuron":
@@ -235,7 +235,7 @@ def remaining_neurons(widths: AttentionWidths, chosen: Iterable[Structure]) -> N
 
 
 def remaining_heads(widths: AttentionWidths, chosen: Iterable[Structure]) -> KeptHeads:
-    """What stays when the chosen structures leave."""
+    """The heads that remain when the chosen structures are removed."""
     gone: dict[tuple[int, str], set[tuple[int, int]]] = defaultdict(set)
     for structure in chosen:
         gone[structure.layer, structure.side].update(structure.members)

@@ -1,7 +1,7 @@
-"""Sensitivity: what a quarter, a half and three quarters of each layer alone would cost, before anything is cut for good.
+"""Sensitivity: the cost of removing a quarter, a half and three quarters of each layer alone, before the first step.
 
-Cut as the job cuts (its granularity, criterion, basis and compensation), not recovered, and measured on a few validation
-samples: a map of where a model keeps what it knows, not a forecast of the job's result.
+Each trial cuts as the job does (its granularity, criterion, basis and compensation), without recovery, and is measured on a few
+validation samples. It shows which layers matter, and does not predict the job's result.
 """
 
 from collections.abc import Callable

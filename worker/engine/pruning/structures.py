@@ -1,4 +1,4 @@
-"""Structures: what leaves together at each granularity, and what it costs and scores."""
+"""Structures: what is removed together at each granularity, with its cost and score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

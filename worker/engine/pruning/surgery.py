@@ -1,4 +1,4 @@
-"""Surgery: a model and the channels that stay in, a smaller model out. Rows and columns are removed; nothing is masked."""
+"""Surgery: takes a model and the channels to keep, returns a smaller model. Rows and columns are removed; nothing is masked."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from worker.engine.runtime.mapped import in_file, mapped_copy
 
 
 def _indices(block: AttentionBlock, side: str, keep_of_layer: Sequence[KeptHead]) -> Tensor:
-    """The rows of q, k or v, or the columns of o, of all channels that stay."""
+    """The rows of q, k or v, or the columns of o, of all channels that are kept."""
     kept = ((h.head, h.qk if side in "qk" else h.vo) for h in keep_of_layer)
     return torch.tensor([row for h, channels in kept for row in block.places(side, h, channels)], dtype=torch.long)
 
@@ -27,12 +27,12 @@ def cut(
     keep: KeptHeads,
     neurons: Neurons | None = None,
 ) -> PreTrainedModel:
-    """A new model without what `keep` and `neurons` leave out. `widths` are those of `model`, which is not changed.
+    """A new model with only what `keep` and `neurons` list. `widths` are those of `model`, which is not changed.
 
-    Without `neurons` all of them stay.
+    Without `neurons` all of them are kept.
 
-    Rows of q, k and v (with their biases) and columns of o are sliced, and what else has an entry for every head; the output
-    bias stays, and so does the softmax scale of the original model.
+    Rows of q, k and v (with their biases) and columns of o are sliced, and so are other parameters with an entry per head. The
+    output bias stays, and so does the softmax scale of the original model.
     """
     state = dict(model.state_dict())
     sites = model_spec.layout_of(model).attention
@@ -40,11 +40,11 @@ def cut(
         for side, name in block.names.items():
             kept_rows = _indices(block, side, layer).to(block.projections[side].weight.device)
             weight = state[f"{name}.weight"]
-            # Each into its file at once: all of them together would be as large as a model.
+            # Each goes to its file at once: all of them together would be as large as a model.
             state[f"{name}.weight"] = in_file(weight.index_select(1 if side == "o" else 0, kept_rows))
             if f"{name}.bias" in state:
                 bias = state[f"{name}.bias"]
-                # Compensation writes to that of o, which the original shares otherwise.
+                # Compensation writes to o's bias, which would otherwise be shared with the original.
                 state[f"{name}.bias"] = mapped_copy(bias) if side == "o" else bias.index_select(0, kept_rows)
         for name, dimension in site.per_head.items():
             table = state[f"{site.module}.{name}"]

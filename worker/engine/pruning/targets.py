@@ -1,8 +1,8 @@
-"""Targets in their own unit: which channels stay at a share of it, and what was met.
+"""Targets in their own unit: which channels remain at a share of it, and what was achieved.
 
-Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency/table.py): the share of the
-attention parameters, or of the FLOPs where feed-forward blocks are cut, whose selection has the latency nearest to the target's
-is found by bisection.
+Parameters and FLOPs are counted, so selection meets them directly. Latency is looked up (latency/table.py): bisection finds the
+share of the attention parameters, or of the FLOPs if feed-forward blocks are cut, whose selection has the latency nearest to the
+target.
 """
 
 from collections.abc import Callable, Sequence

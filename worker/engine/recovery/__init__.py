@@ -1,4 +1,4 @@
-"""Recovery after a cut: low-rank adapters on the attention projections, trained, with a teacher if wished, and merged."""
+"""Recovery after a cut: low-rank adapters on the attention projections, trained (optionally with a teacher) and merged."""
 
 from worker.engine.recovery.checkpointing import CheckpointSettings
 from worker.engine.recovery.distill import Teacher

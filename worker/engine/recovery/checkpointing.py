@@ -1,4 +1,4 @@
-"""When a recovery is saved, and how it goes on from what an earlier attempt saved. To lose such a file never fails a job."""
+"""Saves a recovery, and resumes it from what an earlier attempt saved. Losing such a file never fails a job."""
 
 import logging
 import time

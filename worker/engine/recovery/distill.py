@@ -1,4 +1,4 @@
-"""Learning from the original model (Hinton, Vinyals and Dean, arXiv 1503.02531) while the cut one recovers.
+"""Distillation from the original model (Hinton, Vinyals and Dean, arXiv 1503.02531) while the cut one recovers.
 
 Shapes: B samples, T tokens, D model width.
 """

@@ -1,4 +1,4 @@
-"""The training loop of recovery, whole: adapters on, epochs over the train split, adapters merged; or all weights trained."""
+"""The complete training loop of recovery: add adapters, train on the train split, merge them; or train all weights."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -30,14 +30,14 @@ from worker.engine.tasks import Task
 
 GRADIENT_NORM = 1.0
 SEVERAL_LENGTHS = "similar lengths"
-"""How rows of several lengths are batched, in what a training is known by."""
+"""The name, in a training's identity, of batching rows by similar lengths."""
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
-    """Share of the highest rate, in (0, 1], at step 0 ≤ step < total.
+    """The learning rate at step 0 ≤ step < total relative to the highest, in (0, 1].
 
-    Up in a straight line over the first `warmup` share of the steps, then down along half a cosine. No step has rate
-    zero, so that none is wasted.
+    It rises linearly over the first `warmup` share of the steps, then falls along half a cosine. No step has rate zero, so none
+    is wasted.
     """
     rising = min(round(warmup * total), total - 1)
     if step < rising:
@@ -48,7 +48,7 @@ def learning_rate_factor(step: int, total: int, warmup: float) -> float:
 def _optimizer(model: nn.Module, spec: Finetune) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices, none on biases and norms."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # The schedule asks for the rate at its start where it does not begin there.
+    # The schedule reads the rate at its start if it does not begin there.
     shared = {"initial_lr": spec.learning_rate}
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": spec.weight_decay, **shared},
@@ -69,7 +69,7 @@ def _augmented(augment: Augmentation, inputs: Inputs, generator: torch.Generator
 
 
 def train_without_batch_norm(model: nn.Module) -> None:
-    """Train mode, but for batch norms: samples must not see each other, and statistics stay those that the answers rest on."""
+    """Train mode, except for batch norms: samples must not affect each other, and the statistics must stay those of inference."""
     model.train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
@@ -79,10 +79,11 @@ def train_without_batch_norm(model: nn.Module) -> None:
 def trainable(
     model: PreTrainedModel, projections: Mapping[str, nn.Linear], classifiers: Sequence[str], spec: Finetune
 ) -> tuple[lora.Adapted, dict[str, int]]:
-    """What is trained, of which the parameters to train want gradients, and the ranks of its adapters."""
+    """Make the parameters to train require gradients. Returns what is trained, and the ranks of its adapters."""
     if spec.method is FinetuneMethod.LORA:
         return lora.attach(model, projections, classifiers, spec.lora)
-    # What the class itself holds fixed stays so, the positions of Whisper's encoder for one. Since then all may have been frozen.
+    # Parameters that the class itself freezes stay frozen, such as the positions of Whisper's encoder. Later code may have
+    # frozen all.
     with init_empty_weights():
         fresh = type(model)(model.config)
     fixed = {name for name, parameter in fresh.named_parameters() if not parameter.requires_grad}
@@ -128,7 +129,7 @@ def finetune(
     on a GPU some batches later, but before they are merged. Raises OUT_OF_MEMORY, saying how many samples do fit, where a
     pass runs out of it.
     """
-    # Parts of it may be the original's.
+    # Parts of it may be shared with the original.
     into_memory(model)
     generator = torch.Generator().manual_seed(seed)
     augment = augmentation(spec.augment, split, pad_value)
@@ -141,9 +142,9 @@ def finetune(
     tracker = LossTracker(device, every=CHECK_EVERY if cuda else 1)
     identity = None
     if checkpointing is not None:
-        # Without the method where it is the only one there once was: what was saved then can be gone on from.
+        # Without the method if it is the only one that once existed, so that older saved states can still be resumed.
         old = {"method"} if spec.method is FinetuneMethod.LORA else None
-        # Batches of several lengths were once others: what was saved of those is of another training.
+        # Batches of several lengths used to be formed differently: a state saved then belongs to another training.
         settings = spec.model_dump_json(exclude=old) + ("" if split.alike else SEVERAL_LENGTHS)
         settings += "" if group.size == 1 else f"{group.size} processes"
         start = digest_of(model.state_dict(), also=settings)
@@ -174,7 +175,7 @@ def finetune(
             rate, parts = 0.0, parts_of(per_epoch, spec.epochs)
             tracker.epoch(per_epoch, parts)
             if group.size > 1:
-                # Apart from each other's, and known to whoever goes on after an epoch.
+                # Different in each process, and reproducible when a recovery resumes after an epoch.
                 torch.manual_seed(step_seed(seed, epoch, f"process {group.rank}"))
             steps = split.steps(spec.batch_size, torch.randperm(len(split), generator=generator), most, device.type)
             loaded = feed.batches(numbers for step in steps for numbers in step)

@@ -1,7 +1,7 @@
-"""Low-rank adapters (Hu et al., arXiv 2106.09685) by peft: put on exactly the named projections, and merged.
+"""Low-rank adapters (Hu et al., arXiv 2106.09685) with peft: added to exactly the named projections, and merged.
 
-peft is imported inside the functions: a job that does not fine-tune does without it, and it imports classes of transformers that
-import torchaudio.
+peft is imported inside the functions: a job without fine-tuning does not need it, and it imports transformers classes that import
+torchaudio.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Running out of memory while training, and finding out what would fit.
+"""Handles running out of memory in training, and finds out what would fit.
 
-Of scoring and evaluation nothing is probed: they hold sums over batches that a probe would spoil, and they take less.
+Scoring and evaluation are not probed: they hold sums over batches that a probe would spoil, and they need less memory.
 """
 
 import gc

@@ -1,6 +1,6 @@
-"""What a batch is trained on: its loss, and the gradient of that loss, in parts where the whole would not fit in memory.
+"""The training objective of a batch: its loss and gradient, computed in parts if the whole batch would not fit in memory.
 
-Losses are added up where they are computed: a GPU is not asked for each of them.
+Losses are summed on the device, so the host does not wait for each of them.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Recovery within a job: a step's model in, the model that is kept out, with what fine-tuning did to it."""
+"""Recovery within a job: takes a step's model, returns the model that is kept, and reports what fine-tuning did to it."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class RecoveryResult:
 
     losses: tuple[EpochLoss, ...] = ()
     ranks: dict[str, int] = field(default_factory=dict)
-    """Of the adapters in the weights that were kept."""
+    """Ranks of the adapters in the weights that were kept."""
     augmented: bool = False
     rejected: Scores | None = None
 
@@ -48,21 +48,21 @@ class Recovery:
     reporter: Reporter
     measure: Measure
     out: Path
-    """The job's folder: a recovery is kept in `training/` there while it goes on."""
+    """The job's folder: a running recovery is saved in `training/` there."""
     save_seconds: float
-    """The least between two savings."""
+    """Minimum time between two saves."""
     earlier: Mapping[int, Path]
     """By step, what an earlier attempt may have saved of its recovery."""
     microbatch: int | None = None
-    """The most samples of one pass."""
+    """The maximum number of samples per pass."""
     group: Group = ALONE
-    """Who trains together."""
+    """The processes that train together."""
 
     def recover(self, loaded: LoadedModel, step: int, before: Scores | None) -> tuple[LoadedModel, RecoveryResult]:
-        """Fine-tune with adapters, merged. Nothing happens where the spec asks for no fine-tuning.
+        """Fine-tune with adapters, merged. Does nothing if the spec requests no fine-tuning.
 
-        `before` is what `loaded` scores on validation, needed where something is trained; where the spec asks for it, `loaded`
-        comes back if that is not met.
+        `before` are the scores of `loaded` on validation, needed if something is trained: if the spec says so, `loaded` is
+        returned when training makes them worse.
         """
         settings = self.spec.finetune
         if settings is None:
@@ -108,7 +108,8 @@ class Recovery:
         return recovered, RecoveryResult(tuple(losses), ranks, augmented)
 
     def _adapted(self, loaded: LoadedModel) -> dict[str, nn.Linear]:
-        """What gets adapters, by module path: the projections of attention and, where neurons are cut, both feed-forward maps."""
+        """The modules that get adapters, by path: the projections of attention and, if neurons are
+        cut, both feed-forward maps."""
         found = projections_by_name(attention_blocks(loaded.model, loaded.model_spec, loaded.widths))
         if Part.FEED_FORWARD in self.spec.pruning.cuts:
             for block in feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths):
@@ -116,7 +117,7 @@ class Recovery:
         return found
 
     def _checkpointing(self, step: int, epochs: int, losses: list[EpochLoss]) -> CheckpointSettings:
-        """Saving is said to the job's listener; what need not be done again is added to `losses`, and is not measured."""
+        """Reports saves to the job's listener. Epochs that need not be repeated are added to `losses`, and are not measured."""
 
         def on_saved(epoch: int, file: Path) -> None:
             name = file.relative_to(self.out).as_posix()

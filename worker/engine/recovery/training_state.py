@@ -1,9 +1,9 @@
-"""A recovery between two of its epochs, in one safetensors file: all that its next epoch depends on.
+"""A recovery between two epochs, in one safetensors file: everything that the next epoch depends on.
 
-Tensors: `parameter.NAME`, and `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME` of AdamW, for every parameter that is trained (AdamW
-has none of one that no loss depends on, of which there are some where all weights are trained);
-`random.torch`, `random.data` and, on a GPU, `random.cuda`, the states of the generators. Metadata: `training`, a Header as
-JSON. Where the learning rate stands follows from the number of epochs done.
+Tensors: `parameter.NAME`, and AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`, for every trained parameter (AdamW has none
+for a parameter on which no loss depends, of which there are some if all weights are trained); `random.torch`, `random.data` and,
+on a GPU, `random.cuda`, the states of the generators. Metadata: `training`, a Header as JSON. The learning rate follows from the
+number of finished epochs.
 """
 
 import hashlib

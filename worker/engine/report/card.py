@@ -1,6 +1,6 @@
-"""README.md of a checkpoint: what it is, how to load it, what was measured, how it was cut, what to mind.
+"""README.md of a checkpoint: what it is, how to load it, what was measured, how it was cut, what to watch out for.
 
-The front matter is what model hubs read, and holds no stranger's word. In the text every one is escaped.
+The front matter is what model hubs read, and contains no user text. In the body all user text is escaped.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A job's settings in words, for the page and the card. Plain text: no markup, and no stranger's word."""
+"""A job's settings in words, for the page and the card. Plain text: no markup, and no user text."""
 
 from collections.abc import Sequence
 

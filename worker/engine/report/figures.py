@@ -1,6 +1,6 @@
-"""The figures as PNG and SVG files: one look, and the same bytes for the same input.
+"""The figures as PNG and SVG files: one style, and the same bytes for the same input.
 
-matplotlib is imported inside the functions: an engine that only scores or packages never pays for it. No pyplot:
+matplotlib is imported inside the functions: an engine that only scores or packages does not need it. It does not use pyplot:
 figures are plain objects, with no window system and no global list behind them.
 """
 

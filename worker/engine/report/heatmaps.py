@@ -1,6 +1,6 @@
-"""Heat maps by layer: what is gone, step by step and head by head, and what each layer alone would cost.
+"""Heat maps by layer: what was removed, step by step and head by head, and the cost of cutting each layer alone.
 
-Cividis rises evenly in lightness. Cells are rectangles rather than an image: the drawing stays sharp and holds no bitmap.
+Cividis rises evenly in lightness. Cells are rectangles rather than an image, so the drawing stays sharp and contains no bitmap.
 """
 
 from collections.abc import Sequence

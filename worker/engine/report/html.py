@@ -1,4 +1,4 @@
-"""report.html: one page that stands alone (inline figures, no requests), light and dark, for screen and for paper."""
+"""report.html: one self-contained page (inline figures, no requests), light and dark, for screen and print."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _ROOT = re.compile(r'<svg\b[^>]*?viewBox="(?P<box>[-0-9. ]+)"[^>]*>', re.DOTALL)
 def inline_svg(svg: str, plot: Plot) -> Markup:
     """An SVG file's drawing as an element of a page: ids kept apart by figure, text in the page's own colour.
 
-    The drawing is our own, made from numbers; no stranger's word enters a figure. ValueError where it is not an SVG.
+    The drawing is our own, made from numbers; figures contain no user text. ValueError if it is not an SVG.
     """
     root = _ROOT.search(svg)
     if root is None:

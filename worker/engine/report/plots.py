@@ -1,4 +1,4 @@
-"""Which figures a job's steps have data for, in the order of the page, and the words beside each."""
+"""Which figures a job's steps have data for, in the order of the page, and the text beside each."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""How figures look, and what one is. Colours are Okabe and Ito's, told apart by colour-blind readers."""
+"""The style of figures. The colours are Okabe and Ito's, which colour-blind readers can tell apart."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

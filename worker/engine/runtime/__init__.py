@@ -1,1 +1,1 @@
-"""What every part of the engine runs on: determinism, memory, progress."""
+"""The runtime that every part of the engine uses: determinism, memory, progress."""

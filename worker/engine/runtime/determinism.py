@@ -1,4 +1,4 @@
-"""Same inputs, same bytes: seeds a step, and torch's deterministic algorithms."""
+"""Same inputs, same bytes: seeds each step, and enables torch's deterministic algorithms."""
 
 import hashlib
 import os

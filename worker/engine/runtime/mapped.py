@@ -1,8 +1,8 @@
-"""Large tensors in files that are mapped into memory: what is not used for a while the kernel may take back, and reads again.
+"""Large tensors in files that are mapped into memory: the kernel may evict pages that are not in use, and reads them again.
 
-A job holds several models of the same weights, the statistics of all layers, and what a backward pass needs of every layer. Each
-is used in its turn. A tensor that lies in a file has the bits that it would have in memory, begins where one in memory may begin,
-and may be written to; its file has no name, and is gone with the tensor.
+A job holds several models with the same weights, the statistics of all layers, and what a backward pass needs of every layer, and
+uses each in turn. A tensor in a file has the same bits as in memory, is aligned as in memory, and may be written to. Its file has
+no name, and disappears with the tensor.
 """
 
 import copy

@@ -1,6 +1,7 @@
-"""Memory: how much this process has needed, how many samples share a pass where that is bounded, and telling that it ran out.
+"""Memory: how much this process has needed, how many samples share a pass under a limit, and detecting that it ran out.
 
-Without torch, so that `shortage` can be asked before torch is imported; torch's exceptions are known by their names and texts.
+Does not import torch, so that `shortage` can be used before torch is imported; torch's exceptions are recognised by their names
+and texts.
 """
 
 import ctypes
@@ -41,8 +42,8 @@ def peak_memory(device: "torch.device") -> Memory:
 
 
 def held_bytes(status: Path) -> int | None:
-    """What nobody can take back, of a `status` of /proc: anonymous pages and those of shared memory. Pages of mapped files, which
-    the kernel reads again, are left out: large tensors lie there (mapped.py). None where there is no such file."""
+    """Memory that the kernel cannot reclaim, from a `status` of /proc: anonymous and shared pages. Pages of mapped files, which
+    the kernel can read again, are left out: large tensors are there (mapped.py). None if there is no such file."""
     try:
         kinds = dict(line.split(":") for line in status.read_text().splitlines())
         return 1024 * sum(int(kinds[kind].split()[0]) for kind in ("RssAnon", "RssShmem"))

@@ -1,4 +1,4 @@
-"""In which precision a device computes matrix products. Weights and losses keep theirs, and sums over batches are float64."""
+"""The precision in which a device computes matrix products. Weights and losses keep theirs; sums over batches are float64."""
 
 from contextlib import AbstractContextManager, nullcontext
 

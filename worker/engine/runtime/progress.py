@@ -1,4 +1,4 @@
-"""What the engine says while it works: events, throttled progress, and an estimate of the time that is left."""
+"""The engine's reports while it works: events, throttled progress, and an estimate of the remaining time."""
 
 import logging
 import time

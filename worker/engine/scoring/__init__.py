@@ -1,4 +1,4 @@
-"""Scoring: how much each channel matters, by criterion; and the one pass over samples that sees all it takes."""
+"""Scoring: how much each channel matters, by criterion; and the single pass over samples that collects what this needs."""
 
 from worker.engine.scoring.channels import LayerScores
 from worker.engine.scoring.criteria import REQUIRED_STATISTICS, score

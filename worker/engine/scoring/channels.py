@@ -1,9 +1,9 @@
-"""From scores of single channels to the score of a set of channels that leaves together.
+"""From scores of single channels to the score of a set of channels that are removed together.
 
-A structure is the set of weights and biases that leave together. Two couplings are forced by the arithmetic: a QK
-channel is a row of W_q and the same row of W_k; a VO channel is a row of W_v and the same column of W_o. What a set of
-channels scores is not the same function of its channels for every criterion; `LayerScores.of` is that function.
-Shapes: C channels of one side of a layer, all heads one after another.
+A structure is the set of weights and biases that are removed together. The arithmetic forces two couplings: a QK channel is a row
+of W_q and the same row of W_k; a VO channel is a row of W_v and the same column of W_o. How the score of a set depends on its
+channels differs by criterion; `LayerScores.of` computes it. Shapes: C channels of one side of a layer, all heads one after
+another.
 """
 
 import math

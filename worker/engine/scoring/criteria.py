@@ -1,7 +1,7 @@
-"""The criteria, each by name: what a set of channels scores (docs/method.md has the table).
+"""The criteria, each by name: the score of a set of channels (docs/method.md has the table).
 
-Coupled pairs: a QK channel is a row of W_q and of W_k, a VO channel a row of W_v and a column of W_o; biases count, b_o
-never does, because it belongs to no channel.
+Coupled pairs: a QK channel is a row of W_q and of W_k, a VO channel a row of W_v and a column of W_o. Biases count, except b_o,
+because it belongs to no channel.
 """
 
 from collections.abc import Sequence
@@ -105,10 +105,10 @@ def _observed(criterion: Criterion, block: AttentionBlock, layer: LayerObservati
 
 
 def _of_pairs(block: AttentionBlock, head: int, energy_K: Tensor) -> Tensor:
-    """Of the channels of a rotated pair each the mean of both; others as they are.
+    """For the channels of a rotated pair, the mean of both; others unchanged.
 
-    In a rotated pair either channel of q meets both of k, by the cosine or the sine of an angle whose squares are a half on the
-    average: the pair brings ½ (E[q_a²] + E[q_b²]) (E[k_a²] + E[k_b²]) into the logits.
+    In a rotated pair each channel of q meets both of k, weighted by the cosine or the sine of an angle, whose squares average one
+    half: the pair contributes ½ (E[q_a²] + E[q_b²]) (E[k_a²] + E[k_b²]) to the logits.
     """
     pairs = len(block.widths.rotary[head]) if block.widths.rotary else 0
     if not pairs:
@@ -118,7 +118,7 @@ def _of_pairs(block: AttentionBlock, head: int, energy_K: Tensor) -> Tensor:
 
 
 def _over_queries(block: AttentionBlock, by_query: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Of every query of every head in turn a vector (K) -> by head, their sum."""
+    """From one vector (K) per query head, ordered by head: their sum for each head."""
     heads = range(0, len(by_query), block.queries)
     return tuple(sum(by_query[first + 1 : first + block.queries], by_query[first]) for first in heads)
 

@@ -1,11 +1,10 @@
-"""Per-sample gradients of a linear layer, reduced to one number a row without ever being kept.
+"""Per-sample gradients of a linear layer, reduced to one number per row without ever being stored.
 
-For a linear layer y = W x + b applied at T positions, a sample's weight gradient is dYᵀX, with X (T, I) its inputs and dY
-(T, O) the gradient at its outputs; the bias gradient is Σ_t dy_t. Row o's squared norm is dy_oᵀ(XXᵀ)dy_o: the T×T Gram
-matrix XXᵀ serves every row of every projection that reads the same X, and with few tokens it is far cheaper than the
-gradient itself (the "ghost norm" of Li et al., arXiv 2110.05679, eq. 3, by row). For the columns of a weight the two
-change places: column i's squared norm is x_iᵀ(dY dYᵀ)x_i.
-Shapes: B batch, T tokens, I inputs, O outputs.
+For a linear layer y = W x + b applied at T positions, a sample's weight gradient is dYᵀX, with X (T, I) its inputs and dY (T, O)
+the gradient at its outputs; the bias gradient is Σ_t dy_t. Row o's squared norm is dy_oᵀ(XXᵀ)dy_o: the T×T Gram matrix XXᵀ serves
+every row of every projection that reads the same X, and with few tokens it is far cheaper than the gradient itself (the "ghost
+norm" of Li et al., arXiv 2110.05679, eq. 3, by row). For the columns of a weight the two change places: column i's squared norm
+is x_iᵀ(dY dYᵀ)x_i. Shapes: B batch, T tokens, I inputs, O outputs.
 """
 
 import torch

@@ -1,8 +1,8 @@
-"""One layer under observation: hooks on its four projections, and the sums they add to.
+"""One observed layer: hooks on its four projections, and the sums that they add to.
 
-Hooks keep what the forward pass shows (X, q, v, the context) and meet the gradients in the backward pass, so one backward
-pass of a batch gives all its per-sample gradients. No parameter has to ask for a gradient, so autograd never forms one.
-Shapes: B batch, T tokens, D model width, C channels of one side of the layer, O rows of a projection, I its inputs.
+Hooks keep what the forward pass shows (X, q, v, the context) and receive the gradients in the backward pass, so one backward pass
+of a batch gives all its per-sample gradients. No parameter requires a gradient, so autograd never computes one. Shapes: B batch,
+T tokens, D model width, C channels of one side of the layer, O rows of a projection, I its inputs.
 """
 
 from collections.abc import Callable, Set

@@ -1,8 +1,8 @@
-"""Second moments of activations and of gradients, added up batch by batch in float64.
+"""Second moments of activations and of gradients, summed batch by batch in float64.
 
-Float64 from the product on, unless asked otherwise: second moments of activations are ill-conditioned (3e6 and more on AST
-checkpoints), and the small end is what decides what may be cut. Shapes: N tokens of all samples, C channels of all heads, K
-channels of one head.
+Float64 from the product on, unless requested otherwise: second moments of activations are ill-conditioned (3e6 and more on AST
+checkpoints), and the small end decides what may be cut. Shapes: N tokens of all samples, C channels of all heads, K channels of
+one head.
 """
 
 from collections import defaultdict

@@ -1,10 +1,10 @@
-"""Neurons of feed-forward blocks: what one pass over samples sees of them, and how they score by each criterion.
+"""Neurons of feed-forward blocks: what one pass over samples collects about them, and their scores by each criterion.
 
-A neuron is to its second map what a VO channel is to W_o: a column that its activation is multiplied with. So every criterion
-reads as it does there (criteria.py), with the activation for the context; the basis is always the model's own, since a rotation
-does not pass through the activation function. Of a gated block a neuron's activation is the product, act(first)·up, and it has a
-row in both maps. Sets of neurons score the sum of their members: gates that cancel would take a second moment of all pairs, which
-for thousands of neurons does not fit in memory. Shapes: B samples, T tokens, N neurons.
+A neuron is to its second map what a VO channel is to W_o: a column by which its activation is multiplied. So every criterion is
+defined as there (criteria.py), with the activation in place of the context. The basis is always the model's own, because a
+rotation does not pass through the activation function. In a gated block a neuron's activation is the product, act(first)·up, and
+it has a row in both maps. Sets of neurons score the sum of their members: gates that cancel would need a second moment of all
+pairs, which for thousands of neurons does not fit in memory. Shapes: B samples, T tokens, N neurons.
 """
 
 from collections.abc import Sequence, Set

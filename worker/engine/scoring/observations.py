@@ -1,8 +1,7 @@
-"""What one pass over the calibration samples can see, and what it saw.
+"""What one pass over the calibration samples can collect, and what it collected.
 
-All numbers are float64 on the CPU. Means over samples are of per-sample losses' gradients; means over tokens run over all
-tokens of all samples. Shapes: C channels of one side of a layer, all heads one after another; K channels of one head; D
-model width.
+All numbers are float64 on the CPU. Means over samples are of per-sample losses' gradients; means over tokens run over all tokens
+of all samples. Shapes: C channels of one side of a layer, all heads one after another; K channels of one head; D model width.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The one pass over the calibration samples: everything that scoring, basis and compensation need, at once.
+"""The single pass over the calibration samples: collects everything that scoring, basis and compensation need.
 
-Memory does not depend on the number of samples, and with a device nothing in the loop waits for it.
+Memory does not depend on the number of samples, and on a GPU nothing in the loop waits for the device.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -39,26 +39,26 @@ def observe(
     moments: torch.dtype = torch.float64,
     group: Group = ALONE,
 ) -> Observations:
-    """Run the model once over all batches, backwards too where a statistic needs gradients.
+    """Run the model once over all batches, with backward passes if a statistic needs gradients.
 
-    Args:
-        model: called by `outputs`. Each projection is called as a module, once a
-            forward pass. Mode and requires_grad are left as found.
-        blocks: the model's attention, of any widths, layers without heads included.
-        batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
-        loss: (answers, targets) -> one loss a sample, (B). Samples must not see each other (no batch norm).
-        statistics: what to gather.
-        progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
-        neurons: feed-forward blocks to observe as well.
-        outputs: (model, inputs) -> the model's answers: one forward pass, see tasks.Task.
-        draws: how often the loss of each batch is asked for, where it draws labels at random: as many backward passes on
-            the graph of one forward pass. Means of gradients are over all of them.
-        autocast: dtype of the forward and backward products (bfloat16, say); what is made of them is float32 and float64.
-        moments: dtype of one batch's products in second moments; the sums over batches are float64.
-        group: each process runs its part of every batch, and gets the observations of all of them. `loss` is asked in every
-            process for every batch, where this one has no sample of it with answers and targets of none.
+        Args:
+            model: called by `outputs`. Each projection is called as a module, once per
+                forward pass. Mode and requires_grad are not changed.
+            blocks: the model's attention, of any widths, including layers without heads.
+            batches: (inputs, targets), on the model's device. Inputs of one batch are equally long and not padded.
+            loss: (outputs, targets) -> one loss per sample, (B). Samples must not affect each other (no batch norm).
+            statistics: what to collect.
+            progress: called after each batch with the number of samples seen so far. On a device, that batch may still run.
+            neurons: feed-forward blocks to observe as well.
+            outputs: (model, inputs) -> the model's outputs: one forward pass, see tasks.Task.
+            draws: how often the loss of each batch is computed, if it draws labels at random: as many backward passes on
+                the graph of one forward pass. Means of gradients are over all of them.
+            autocast: dtype of the forward and backward products (for example bfloat16); results are float32 and float64.
+            moments: dtype of one batch's products in second moments; the sums over batches are float64.
+            group: each process runs its part of every batch, and gets the observations of all of them. `loss` is called in every
+                process for every batch, with empty outputs and targets if this one has no sample of it.
 
-    Raises ValueError where no statistic is asked for, or `batches` is empty.
+    Raises ValueError if no statistic is requested, or `batches` is empty.
     """
     if not statistics:
         raise ValueError("no statistic is asked for")
@@ -108,7 +108,7 @@ def _run(
     draws: int,
     autocast: torch.dtype | None,
 ) -> None:
-    """One batch: a forward pass and `draws` backward passes on its graph, which is gone when this returns."""
+    """One batch: a forward pass and `draws` backward passes on its graph, which is freed when this returns."""
     device = next(iter(inputs.values())).device
     with torch.set_grad_enabled(draws > 0):
         with products_in(autocast, device), graph_in_files() if draws else nullcontext():
@@ -117,6 +117,6 @@ def _run(
         for left in reversed(range(draws)):
             with products_in(autocast, device):
                 total = loss(answers, targets).sum()
-            # Without a single head left there is no graph, and nothing to see.
+            # Without any head there is no graph, and nothing to observe.
             if total.requires_grad:
                 total.backward(retain_graph=left > 0)

@@ -1,4 +1,4 @@
-"""What differs by what a model answers with, one object a head: how it is called, its losses, its scores."""
+"""What depends on the task, one object per head: how the model is called, its losses, its scores."""
 
 from collections.abc import Sequence
 

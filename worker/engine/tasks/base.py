@@ -1,6 +1,6 @@
-"""What everything that a model answers with has in common: how it is called, judged, imitated and counted.
+"""The common interface of all tasks: how a model is called, evaluated, distilled and counted.
 
-Shapes: B samples, and what the answers of one head have behind it.
+Shapes: B samples, then the output dimensions of the head.
 """
 
 from abc import ABC, abstractmethod

@@ -1,7 +1,7 @@
-"""The next token (Radford et al. 2018): of every token of a block, what comes after it in the text.
+"""The next token (Radford et al. 2018): for every token of a block, the one that follows it in the text.
 
-What comes next is settled when the data is read (worker/engine/data/featurizers/blocks.py). Shapes: B samples, T tokens, V words.
-Targets int64 [B, T]: at every token the one after it; -100 at the last of a block, which nothing follows.
+Targets are determined when the data is read (worker/engine/data/featurizers/blocks.py). Shapes: B samples, T tokens, V words.
+Targets int64 [B, T]: at every token the next one; -100 at the last of a block, which nothing follows.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Classification: one label a sample, or several. Shapes: B samples, C classes."""
+"""Classification: one label per sample, or several. Shapes: B samples, C classes."""
 
 import math
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
-"""Connectionist temporal classification (Graves et al., ICML 2006): a text from frames, by an alignment that nobody gave.
+"""Connectionist temporal classification (Graves et al., ICML 2006): a text from frames, without a given alignment.
 
-Shapes: B samples, T frames, V label ids, of which one is the blank, L the longest text. Targets int64 [B, L], -100 behind the
-shorter ones.
+Shapes: B samples, T frames, V label ids, of which one is the blank, L the longest text. Targets int64 [B, L], padded with -100.
 """
 
 from collections.abc import Sequence

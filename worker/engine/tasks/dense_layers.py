@@ -1,6 +1,4 @@
-"""The Dense modules of a folder of sentence-transformers, applied as that library applies them: part of the task, and never cut
-nor trained.
-"""
+"""The Dense modules of a sentence-transformers folder, applied as in that library: part of the task, and never cut or trained."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

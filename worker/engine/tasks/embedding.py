@@ -1,7 +1,7 @@
-"""Embeddings: a direction a sample, and nothing that it should be called. What counts is to stay near the original's.
+"""Embeddings: a direction per sample, without a label. The measure is closeness to the original's.
 
-So the original's embeddings are the targets: float32 [B, D], of length 1; computed once a split, by `ready`.
-Shapes: B samples, T tokens, D width of the embedding.
+So the original's embeddings are the targets: float32 [B, D], of length 1; computed once per split, by `ready`. Shapes: B samples,
+T tokens, D width of the embedding.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

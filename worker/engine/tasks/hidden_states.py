@@ -1,7 +1,7 @@
-"""Hidden states: what an encoder without a head makes of every token, patch or frame, for whatever will be put on it.
+"""Hidden states: an encoder without a head, evaluated on every token, patch or frame, because its future head is unknown.
 
-What is wanted are the original's own states of the same input. They are made anew for every batch: kept, they would take a
-hundred times the room of the data. Shapes: B samples, T tokens, D width.
+The targets are the original's own states for the same input. They are recomputed for every batch: storing them would take a
+hundred times the space of the data. Shapes: B samples, T tokens, D width.
 """
 
 import inspect

@@ -1,11 +1,11 @@
-"""Calibration without anybody's labels: the Fisher information over the model's own predictive distribution.
+"""Calibration without given labels: the Fisher information over the model's own predictive distribution.
 
 The Fisher information is the mean squared gradient over labels drawn from the model's predictions; with the data's labels it is
-the empirical Fisher (Kunstner et al., arXiv 1905.12558, §2). Drawing labels is a poor estimate of it: a model that is sure of
-itself draws nearly always the same one, whose gradient is small, and the rare other one carries the whole sum. But the label y
-enters a gradient only by p − y at the logits, whose covariance is known: diag(p) − ppᵀ for a softmax (Martens, arXiv
-1412.1193, §9). Any random vector with that covariance gives the same mean of every squared gradient; here it is made of random
-signs, as in Hutchinson's estimator of a trace. Shapes: B batch, N classes.
+the empirical Fisher (Kunstner et al., arXiv 1905.12558, §2). Drawing labels estimates it poorly: a confident model draws nearly
+always the same one, whose gradient is small, and the rare other one carries the whole sum. But the label y enters a gradient only
+by p − y at the logits, whose covariance is known: diag(p) − ppᵀ for a softmax (Martens, arXiv 1412.1193, §9). Any random vector
+with that covariance gives the same mean of every squared gradient; here it is made of random signs, as in Hutchinson's estimator
+of a trace. Shapes: B batch, N classes.
 """
 
 import torch

@@ -1,7 +1,7 @@
-"""Masked words (Devlin et al., arXiv 1810.04805): what stood where some tokens of a text were replaced.
+"""Masked language modelling (Devlin et al., arXiv 1810.04805): predicts the tokens of a text that were replaced.
 
-Which tokens is settled when the data is read (worker/engine/data/featurizers/masking.py). Shapes: B samples, T tokens, V words, M
-masked tokens of the whole batch. Targets int64 [B, T], -100 where nothing is asked.
+The masks are determined when the data is read (worker/engine/data/featurizers/masking.py). Shapes: B samples, T tokens, V words,
+M masked tokens of the whole batch. Targets int64 [B, T], -100 at all other tokens.
 """
 
 import math

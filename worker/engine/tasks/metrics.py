@@ -1,4 +1,4 @@
-"""Task metrics, as functions of what was answered and what was asked for."""
+"""Task metrics, as functions of outputs and targets."""
 
 from collections.abc import Hashable, Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Which of a batch's tokens or frames are real, where its rows were filled up, and means over those alone.
+"""Which tokens or frames of a batch are real and which are padding, and means over the real ones.
 
 Shapes: B samples, T tokens of text or frames of sound, as the model's layers see them.
 """

@@ -1,7 +1,7 @@
 """Extractive question answering: the first and the last token of the answer in a window of a context.
 
-Shapes: B windows, E the two ends of an answer, T tokens, K tokens that come first into question. Targets int64 [B, 4]: first and
-last token, the window's number and its question's (worker/engine/data/featurizers/questions.py).
+Shapes: B windows, E the two ends of an answer, T tokens, K best candidate tokens. Targets int64 [B, 4]: first and last token, the
+window's number and its question's (worker/engine/data/featurizers/questions.py).
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
-"""A text from a recording by a decoder that reads its own words (Whisper): taught with the text, judged without.
+"""A text from a recording by an autoregressive decoder (Whisper): trained with teacher forcing, evaluated without.
 
-Shapes: B samples, L tokens, V label ids. Targets int64 [B, L], -100 where nothing is asked; `decoder_input_ids` are the targets
-one to the right, behind the token that starts a text.
+Shapes: B samples, L tokens, V label ids. Targets int64 [B, L], padded with -100; `decoder_input_ids` are the targets shifted
+right by one, after the token that starts a text.
 """
 
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ class _SequenceAccumulator(MetricAccumulator):
         self._task = task
         self._losses: list[Tensor] = []
         self._given: list[str] = []
-        """Empty where nobody asked what the model writes by itself."""
+        """Empty if free generation was not requested."""
         self._wanted: list[Tensor] = []
 
     def _keep(

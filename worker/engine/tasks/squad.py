@@ -1,9 +1,9 @@
-"""SQuAD's evaluation: which part of a context a model takes for the answer, and how like the wanted ones it is.
+"""SQuAD's evaluation: which part of a context a model selects as the answer, and how similar it is to the correct answers.
 
-The answer is chosen as transformers' examples do (examples/pytorch/question-answering/utils_qa.py), which follow BERT's authors
+The answer is chosen as in transformers' examples (examples/pytorch/question-answering/utils_qa.py), which follow BERT's authors
 (Devlin et al., arXiv 1810.04805, §4.2 and §4.3). Words are counted as in the official script of SQuAD 2.0 (Rajpurkar et al.,
-arXiv 1806.03822, evaluate-v2.0.py), which is that of 1.1 but for answers of which nothing is left without articles and
-punctuation: by the older one these have an F1 of 0. Shapes: T tokens of a window, K tokens that come first into question.
+arXiv 1806.03822, evaluate-v2.0.py). It equals that of 1.1 except for answers of which nothing is left without articles and
+punctuation: in the older script these have an F1 of 0. Shapes: T tokens of a window, K best candidate tokens.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""A label a token: token classification, and what it shares with decoders that are taught token by token.
+"""Token classification: one label per token, and what it shares with decoders that are trained token by token.
 
-Shapes: B samples, T tokens, C classes. Targets int64 [B, T], -100 where nothing is asked.
+Shapes: B samples, T tokens, C classes. Targets int64 [B, T], -100 where there is no label.
 """
 
 from collections.abc import Sequence

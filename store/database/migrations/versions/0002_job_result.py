@@ -1,4 +1,4 @@
-"""What a finished job comes to."""
+"""The result of a finished job."""
 
 import sqlalchemy as sa
 from alembic import op

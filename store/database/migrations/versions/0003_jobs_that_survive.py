@@ -1,4 +1,4 @@
-"""Pause, fair order, time run, microbatch, the state of a recovery, and the log of every attempt."""
+"""Pause, fair order, running time, microbatch, the saved state of a recovery, and the log of every attempt."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""API keys, and the record of who changed what."""
+"""API keys, and the audit log."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Idempotency keys, labels, tombstones of jobs, the model a job prunes, and what finished jobs took."""
+"""Idempotency keys, labels, tombstones of jobs, the model that a job prunes, and the costs of finished jobs."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Files that come in pieces, and files that are known by their SHA-256."""
+"""Files sent in pieces, and files identified by their SHA-256."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Sessions of browsers."""
+"""Browser sessions."""
 
 import sqlalchemy as sa
 from alembic import op

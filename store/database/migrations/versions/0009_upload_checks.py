@@ -1,4 +1,4 @@
-"""Datasets that are checked in the background, and what was wrong with one."""
+"""Background checks of datasets, and the problem found in one."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,5 @@
-"""Turns between the receivers of webhooks: what is being sent, when each was tried last, and how often it did not answer."""
+"""Turns between webhook receivers: which deliveries are being sent, when each receiver was last tried, and how often it timed
+out."""
 
 import sqlalchemy as sa
 from alembic import op

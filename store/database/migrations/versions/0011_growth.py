@@ -1,4 +1,4 @@
-"""Bytes that are counted and not added up, indexes of what is looked for among much that is over, and what retention goes by."""
+"""Stored byte counts, partial indexes on the rows that are still looked up, and what retention needs."""
 
 from typing import Any
 
@@ -104,7 +104,7 @@ def _fill() -> None:
     op.execute("UPDATE job_labels SET created_at = jobs.created_at FROM jobs WHERE jobs.id = job_labels.job_id")
     of_files = "SELECT upload_id, sum(size) AS size FROM upload_files GROUP BY upload_id"
     op.execute(f"UPDATE uploads SET size = files.size FROM ({of_files}) AS files WHERE files.upload_id = uploads.id")
-    # When they went nobody wrote down: they answer 410 for their time from now on.
+    # When they were removed was not recorded, so the period in which they answer 410 starts now.
     uploads = sa.table("uploads", sa.column("state", sa.String()), sa.column("gone_at", Instant()))
     gone = uploads.c.state.in_([sa.literal_column("'expired'"), sa.literal_column("'deleted'")])
     op.execute(sa.update(uploads).where(gone).values(gone_at=now()))

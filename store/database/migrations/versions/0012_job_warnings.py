@@ -1,4 +1,4 @@
-"""What is to be known of a job's inputs, though it does not stop it."""
+"""Warnings about a job's inputs."""
 
 import sqlalchemy as sa
 from alembic import op

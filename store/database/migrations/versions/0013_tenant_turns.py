@@ -1,5 +1,5 @@
-"""When a tenant had its last turn is written down, and not looked for among all its jobs; files that were sent before are found
-however many have the same bytes."""
+"""Stores when a tenant had its last turn, instead of searching all its jobs; files sent before are found however many have the
+same bytes."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Which declared files of a model are not needed, and so not kept."""
+"""Which declared files of a model are not needed and therefore not kept."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Workers say what they have, and jobs what they need."""
+"""Workers announce what they have, and jobs state what they need."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Sweeps: many jobs that were submitted as one, of which so many run at once."""
+"""Sweeps: jobs that were submitted together, of which a limited number run at once."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A running job may be asked to hand its worker to one of higher priority."""
+"""A running job may be asked to yield its worker to one of higher priority."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What a job and a message are traced as, and how much room workers have."""
+"""The trace of a job and of a message, and the free disk space of workers."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Rows of a dataset that are shown to people. Those that were checked before have none."""
+"""Sample rows of a dataset. Datasets that were checked before have none."""
 
 import sqlalchemy as sa
 from alembic import op

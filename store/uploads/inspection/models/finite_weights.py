@@ -1,7 +1,7 @@
-"""NaN and infinity in weights, looked for as the bytes come: no more of a file is held than the piece at hand.
+"""Finds NaN and infinity in weights as the bytes arrive, holding only the current piece in memory.
 
-A float is one of them exactly where all bits of its exponent are set (IEEE 754), so integers are compared and nothing is
-converted, also of bfloat16, which numpy does not have.
+A float is one of them exactly if all bits of its exponent are set (IEEE 754), so integers are compared and nothing is converted;
+this also covers bfloat16, which numpy does not have.
 """
 
 from bisect import bisect_right

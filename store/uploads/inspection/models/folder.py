@@ -1,6 +1,6 @@
-"""The files of an uploaded checkpoint: which names, what is in them, and what they describe together.
+"""The files of an uploaded checkpoint: their names, their contents, and what they describe together.
 
-Reads through `ModelFiles`, so that weights in an object store are judged by their headers and never downloaded.
+Reads through `ModelFiles`, so weights in an object store are judged by their headers and never downloaded.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The files of an uploaded checkpoint that say how its inputs are made: settings of the extractor, and the tokenizer's."""
+"""The files of an uploaded checkpoint that define its inputs: settings of the feature extractor, and the tokenizer's."""
 
 from collections.abc import Mapping
 from typing import Any

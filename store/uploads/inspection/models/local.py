@@ -1,4 +1,4 @@
-"""A checkpoint that was fetched into a folder, judged as if it had been uploaded: each file alone, then all together."""
+"""A checkpoint that was fetched into a folder, checked like an upload: each file alone, then all together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

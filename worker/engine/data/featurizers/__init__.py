@@ -1,4 +1,4 @@
-"""Rows of a dataset as a checkpoint's inputs: audio, images, texts, each by the checkpoint's own settings."""
+"""Converts rows of a dataset to a checkpoint's inputs: audio, images, texts, each by the checkpoint's own settings."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Inputs of AST: the checkpoint's own feature extractor, checked against its config, asked what it does."""
+"""Inputs of AST: the checkpoint's own feature extractor, checked against its config by its outputs."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Rows of audio as inputs: clips are decoded and resampled here, the checkpoint's own extractor makes features of them."""
+"""Inputs from audio rows: clips are decoded and resampled here, then the checkpoint's own extractor computes features."""
 
 import io
 import math
@@ -83,7 +83,7 @@ def decode_mono(
             native, channels = sound.samplerate, sound.channels
             if trouble := clip_trouble(native, channels) or frames_trouble(sound.frames, len(data)):
                 raise undecodable(where, trouble)
-            # Bounded: what a few kilobytes of a stranger's file unpack to is not known before.
+            # Bounded, because the unpacked size of a few kilobytes of an untrusted file is not known in advance.
             frames = math.ceil((seconds + MARGIN_SECONDS) * native)
             samples = sound.read(frames, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OverflowError) as error:

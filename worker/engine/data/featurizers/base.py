@@ -1,4 +1,4 @@
-"""What all featurizers have in common: what they are given of a row, and what they make of it."""
+"""The common interface of all featurizers: what they receive of a row, and what they return."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Featurizer(Protocol):
     pad_value: float
     """What stands in place of audio that is not there; 0 where inputs are not filled up."""
     flaws: list[Flaw]
-    """What is odd about recordings that were decoded; whoever counts it takes it out. Threads add to it."""
+    """Flaws of decoded recordings. Threads add to it; the code that counts them empties it."""
 
     def decode(self, value: Value, where: str) -> Any:
         """One row's value, ready for `__call__`; threads call it. `where`: split and row, for errors."""

@@ -1,7 +1,7 @@
-"""Inputs of causal language models: texts in blocks of so many tokens, and what comes next at every token.
+"""Inputs of causal language models: texts in blocks of a fixed number of tokens, with the next token at every position.
 
-A text is a sample of its own: no block holds parts of two, so that nothing is read that was never written together. One that is
-longer than a block is divided into several, each of which begins as a text does.
+Each text is its own sample: no block contains parts of two, so the model never reads unrelated texts as one. A text longer than a
+block is divided into several, each of which begins as a text does.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Inputs of encoders of images: RGB images of the model's size, by the checkpoint's own image processor."""
+"""Inputs of image encoders: RGB images of the model's size, by the checkpoint's own image processor."""
 
 import io
 import warnings
@@ -181,7 +181,7 @@ def decode_rgb(data: bytes, where: str) -> Image.Image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except SecateurError:
         raise
-    # What Pillow raises on files from strangers is not a closed list.
+    # What Pillow raises on untrusted files is not a closed list.
     except Exception as error:
         raise undecodable(
             where, str(error).split("<", 1)[0].strip()[:200].rstrip(".") or type(error).__name__

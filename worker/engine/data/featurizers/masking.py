@@ -1,7 +1,8 @@
-"""Masked words (Devlin et al., arXiv 1810.04805, §3.1): what a text's tokens are replaced by, and which are to be said.
+"""Masked language modelling (Devlin et al., arXiv 1810.04805, §3.1): which tokens of a text are replaced, by what, and the
+targets.
 
-By seed and by the row's own tokens: the same text is masked alike in every step, on every machine and at any place in the data,
-so that what is measured before and after a cut is comparable. Shapes: T tokens of one text.
+Determined by the seed and the row's own tokens: the same text gets the same mask in every step, on every machine and at any
+position in the data, so measurements before and after a cut are comparable. Shapes: T tokens of one text.
 """
 
 import hashlib

@@ -1,6 +1,5 @@
-"""How two texts are made alike before words are counted as wrong: as Whisper's authors do (Radford et al., arXiv 2212.04356,
-appendix C), by transformers' own code. Case, punctuation, fillers and spellings are then no errors.
-"""
+"""Normalizes two texts before wrong words are counted, as Whisper's authors do (Radford et al., arXiv 2212.04356, appendix C),
+with transformers' own code. Differences in case, punctuation, fillers and spelling then do not count as errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")
 
 
 def choose(code: str | None, task: str) -> TextNormalizer:
-    """What fits a text that is written for `task` from speech in a language, by its code; None where nobody says which."""
+    """The normalizer for a text written for `task` from speech in the language `code`, None if the language is unknown."""
     if code == "en" or task == "translate":
         return TextNormalizer.WHISPER_ENGLISH
     return TextNormalizer.WHISPER_LETTERS if code in UNSPACED else TextNormalizer.WHISPER_BASIC

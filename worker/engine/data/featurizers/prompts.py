@@ -1,4 +1,4 @@
-"""What the decoder of a Whisper is given before a text: language and task, as transformers' `generate` would give them.
+"""The tokens before a text in a Whisper's decoder: language and task, as transformers' `generate` would give them.
 
 The paper's format (Radford et al., arXiv 2212.04356, section 2.3): start, language, task, no timestamps, then the text.
 """
@@ -27,7 +27,7 @@ class Prompt:
 
     tokens: tuple[str, ...]
     unsaid: bool = False
-    """The model knows many languages, and nobody says which one this is."""
+    """The model knows many languages, and the language of the data is not given."""
     normalizer: TextNormalizer = TextNormalizer.WHISPER_ENGLISH
     """Of texts in that language, before they are compared."""
 

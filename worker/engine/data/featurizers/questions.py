@@ -1,8 +1,8 @@
-"""Inputs of models that answer questions from a text: a question with a part of its context, as transformers' run_qa.py has it.
+"""Inputs of extractive question answering models: a question with a part of its context, as in transformers' run_qa.py.
 
-A context that is longer than what is read at once is divided into windows that overlap, and each is a sample of its own. What is
-asked of a window is where the first answer begins and ends in it, or the class token, which is the first, where it is not in it.
-Shapes: T tokens of one window.
+A context longer than the model's input is divided into overlapping windows, and each is its own sample. The target of a window is
+where the first answer begins and ends in it, or the class token, the first token, if the answer is not in it. Shapes: T tokens of
+one window.
 """
 
 from collections.abc import Sequence

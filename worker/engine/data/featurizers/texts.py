@@ -1,8 +1,7 @@
-"""Inputs of encoders of texts: token ids by the checkpoint's tokenizer, each text its own number of them.
+"""Inputs of text encoders: token ids from the checkpoint's tokenizer, each text with its own length.
 
-Nothing is padded here: that is the batches' affair. Token types are not needed where a row is one text: a model's default is the
-first.
-Of a pair of texts the model is told which tokens are of the second, if it was made for it.
+There is no padding here; batches add it. Token types are not needed if a row is one text: a model's default is the first. For a
+pair of texts, the model is told which tokens belong to the second, if it was trained for it.
 """
 
 from collections.abc import Sequence

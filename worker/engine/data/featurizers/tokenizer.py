@@ -1,4 +1,4 @@
-"""The checkpoint's own tokenizer: a known class, files from its folder alone, nothing in them run."""
+"""The checkpoint's own tokenizer: a known class, files from its folder only, and no code from them."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def load_tokenizer(model_dir: Path, *, words: bool = False) -> Any:
             if named in LLAMA_TOKENIZERS and (kind in ("mistral", "phi3") or _is_of_bytes(folder / WHOLE)):
                 named = "TokenizersBackend"
             return getattr(transformers, named).from_pretrained(folder, local_files_only=True, **options)
-        # What the tokenizers library raises on files from strangers is an Exception and no more.
+        # What the tokenizers library raises on untrusted files is a plain Exception.
         except Exception as error:
             raise invalid(f"the tokenizer cannot be loaded: {first_line(error)}") from error
 

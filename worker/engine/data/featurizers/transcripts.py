@@ -1,4 +1,4 @@
-"""What was said in a clip, as the ids that a checkpoint is trained to answer, and back."""
+"""Converts the transcript of a clip to the ids that a checkpoint is trained to output, and back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Inputs of Wav2Vec2 and its kin: the wave itself, normalised, lengthened with silence to one of few lengths."""
+"""Inputs of Wav2Vec2 and similar models: the normalised waveform, extended with silence to one of a few lengths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +54,7 @@ class Waveforms:
         return [self._one(clip[:longest]) for clip in clips]
 
     def _one(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-        # Samples too large for a finite variance are refused by whoever asked, who knows the row.
+        # The caller, which knows the row, refuses samples too large for a finite variance.
         with np.errstate(over="ignore", invalid="ignore"):
             values = self._extract(clip, sampling_rate=self.sampling_rate)["input_values"][0]
         missing = -len(values) % self._step
