@@ -115,7 +115,7 @@ def _asked(share: float) -> dict[str, Any]:
 
 
 def _name(share: float) -> str:
-    return f"{share:.0%} of FLOPs gone"
+    return f"{share:.0%} of FLOPs removed"
 
 
 def by_time(shape: str, seconds: float) -> Row:
@@ -197,22 +197,22 @@ def page(results: Row) -> str:
     lines = [
         "# Eight bits after a cut",
         "",
-        "A pruned model is an ordinary one, and quantizing it is a second step. Below, models as they are, as ONNX in float32",
-        "and in eight bits as a job writes them (`exports`), and quantized by torchao 0.18 (`Int8WeightOnlyConfig`,",
-        "`Int8DynamicActivationInt8WeightConfig`, as a job's `torchao_int8_weights` and `torchao_int8`; without",
-        "`torch.compile`). Written by `python -m benchmarks.eight_bits`.",
+        "A pruned model is an ordinary model, and can be quantized in a second step. This page measures dense and pruned",
+        "models in torch, as the ONNX files in float32 and in eight bits that a job writes (`exports`), and quantized by",
+        "torchao 0.18 (`Int8WeightOnlyConfig` and `Int8DynamicActivationInt8WeightConfig`, which are `torchao_int8_weights`",
+        "and `torchao_int8` of a job), without `torch.compile`. Written by `python -m benchmarks.eight_bits`.",
     ]  # fmt: skip
     if "time" in results:
         lines += [
             "",
-            "## Time and bytes",
+            "## Time and size",
             "",
-            f"An AST ({results['time']['shape']} of `benchmarks.latency`) with random weights, {TOKENS} tokens, one thread,",
-            "processor time; speed-up over the dense model in",
-            "torch's float32 with its 95% interval, all in turn in one run. MB are of what is stored.",
+            f"An AST (shape `{results['time']['shape']}` of `benchmarks.latency`) with random weights, {TOKENS} tokens, one",
+            "thread, processor time. The speed-up is that over the dense model in torch's float32, with its 95% interval; all",
+            "models are timed in turn in one run. MB is the size of the stored weights.",
             "",
             *_table(
-                ("model", "form", "batch 1", "batch 8", "MB", "times as small"), 2, _time_rows(results["time"]["rows"])
+                ("model", "form", "batch 1", "batch 8", "MB", "times smaller"), 2, _time_rows(results["time"]["rows"])
             ),
             "",
             f"Machine: {_machine(results['time'])}.",
@@ -225,9 +225,9 @@ def page(results: Row) -> str:
             "",
             "## Accuracy",
             "",
-            "An AST trained on spoken words ([its page](arabic-speech-commands.md)), cut once by the preset `best` without",
-            f"training, {SAMPLES} calibration samples. Points: the difference from the dense model in torch's float32, with",
-            "its 95% interval (paired bootstrap over clips).",
+            "An AST trained on spoken words ([its page](arabic-speech-commands.md)), cut once by the preset `best`, without",
+            f"training, with {SAMPLES} calibration samples. Points are the difference from the dense model in torch's float32,",
+            "with the 95% interval (paired bootstrap over clips).",
             "",
             *_table(head, 2, _accuracy_rows(rows, roles)),
             "",
@@ -236,12 +236,12 @@ def page(results: Row) -> str:
     if {"time", "accuracy"} <= results.keys():
         lines += [
             "",
-            "## Aimed at",
+            "## Goals",
             "",
-            f"At least {FASTER:g} times as fast and {SMALLER:g} times as small, at most {LOST:g} point lost, on one processor:",
-            "time and bytes of the AST-base, points of the trained AST on the last split above.",
+            f"At least {FASTER:g} times as fast and {SMALLER:g} times smaller, with at most {LOST:g} point lost, on one",
+            "processor. Time and size are those of the AST-base, points those of the trained AST on the last split above.",
             "",
-            *_table(("model", "form", "batch 1", "batch 8", "times as small", "points", "met"), 2, _goals(results)),
+            *_table(("model", "form", "batch 1", "batch 8", "times smaller", "points", "met"), 2, _goals(results)),
         ]
     return "\n".join([*lines, ""])
 

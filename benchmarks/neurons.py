@@ -123,13 +123,13 @@ def cost() -> list[Row]:
 def page(results: Row) -> str:
     """The page, of everything that was measured."""
     lines = [
-        "# Which neurons go",
+        "# Which neurons to remove",
         "",
-        "`neuron_selection`: `ranked` takes those that score least by the criterion, in one ranking; `brain_surgeon` the same",
-        "share of every block, one after another the neuron whose loss the others make up for best",
-        "([method](../method.md#feed-forward-blocks)). One cut by the preset `best`, no training,",
-        f"{SAMPLES} calibration samples. Difference in points with its 95% interval (paired",
-        "bootstrap over samples). Decided on validation. Written by `python -m benchmarks.neurons`.",
+        "Two values of `neuron_selection` are compared. `ranked` removes the neurons with the lowest scores, in one ranking",
+        "of the whole model. `brain_surgeon` removes the same share of every block, one neuron at a time: always the one that",
+        "the remaining neurons can best replace ([method](../method.md#feed-forward-blocks)). One cut by the preset `best`,",
+        f"without training, with {SAMPLES} calibration samples. Differences are in points, with their 95% interval (paired",
+        "bootstrap over samples). Decisions were made on validation. Written by `python -m benchmarks.neurons`.",
     ]
     for name, title in MODELS.items():
         if name not in results:
@@ -141,7 +141,8 @@ def page(results: Row) -> str:
             "",
             f"## {title}",
             "",
-            f"Dense: {told}. Draws of calibration samples, over which is averaged: {results[name]['draws']}. Machine: {machine}.",
+            f"Dense: {told}. Draws of calibration samples (numbers are means over them): {results[name]['draws']}. "
+            f"Machine: {machine}.",
             "",
         ]
         lines += ["| removed | split | `ranked` | `brain_surgeon` | difference |", "|---|---|---:|---:|---:|"]
@@ -152,9 +153,10 @@ def page(results: Row) -> str:
     if "cost" in results:
         lines += [
             "",
-            "## What choosing costs",
+            "## What the selection costs",
             "",
-            f"A block of {WIDE[0]} neurons, {WIDE[1]} wide, on one thread, once the sums are there.",
+            f"For a block of {WIDE[0]} neurons and width {WIDE[1]}, on one thread, after the sums over samples have been",
+            "computed.",
             "",
         ]
         lines += ["| removed | processor seconds |", "|---|---:|"]

@@ -234,19 +234,24 @@ def page(results: Row) -> str:
     """The page, of everything that was measured."""
     machine = ", ".join(f"{part} {value}" for part, value in results["machine"].items())
     lines = [
-        "# What padding is worth",
+        "# What padding gains",
         "",
-        f"Rows of many lengths in batches of {BATCH}: each batch of one length, as it was before",
-        "([why](../adr/0037-padding.md)), and of similar lengths, filled up and masked where that changes no answer. Random",
-        f"models: BERT, 2 layers 256 wide, on texts as long as the docstrings of {', '.join(PACKAGES)}; wav2vec 2.0 with CTC, 2",
-        "layers 256 wide, on clips of 1 to 8 seconds, with `feat_extract_norm` `layer` (by frame: padded) and `group` (over all",
-        "frames: not padded, since it would hear the silence); Whisper, 2 and 2 layers 256 wide, whose encoder always hears five",
-        f"seconds. Small batches have under {SMALL} rows. Times are ratios of processor seconds, after to before, the median of",
-        f"{results['rounds']} rounds with the least and the largest. Written by `python -m benchmarks.padding`.",
+        f"Rows of many lengths in batches of {BATCH}. Before, all rows of a batch had the same length. After",
+        "([why](../adr/0037-padding.md)), a batch holds rows of similar lengths, which are padded and masked where that does not",
+        "change the outputs. The models have random weights:",
+        "",
+        f"- BERT, 2 layers, width 256, on texts as long as the docstrings of {', '.join(PACKAGES)};",
+        "- wav2vec 2.0 with CTC, 2 layers, width 256, on clips of 1 to 8 seconds. With `feat_extract_norm` `layer`",
+        "  (normalised by frame) clips are padded; with `group` (over all frames) they are not, since the silence would",
+        "  change the outputs;",
+        "- Whisper, 2 encoder and 2 decoder layers, width 256. Its encoder always gets five seconds.",
+        "",
+        f"Small batches have fewer than {SMALL} rows. Times are ratios of processor seconds, after / before: the median of",
+        f"{results['rounds']} rounds, with the smallest and the largest. Written by `python -m benchmarks.padding`.",
         "",
         f"Machine: {machine}.",
         "",
-        "| | rows | steps of an epoch | small | passes | padding | time of an epoch | time of measuring |",
+        "| | rows | steps per epoch | small batches | passes | padding | time of an epoch | time of an evaluation |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in results["cases"].items():

@@ -115,10 +115,11 @@ def page(runs: Runs) -> str:
     lines = [
         "# Adapters or all weights",
         "",
-        "One cut by the preset `best`, then one epoch on train: LoRA on the projections that were cut (and the classifier),",
-        "or all weights (`finetune.method`); *distillation* is the weight of the original's answers beside the labels. Accuracy",
-        "in %, mean over seeds; points to LoRA with 0.5 on the same clips with their 95% interval (paired bootstrap over clips",
-        "of the means over seeds). Rates were chosen on validation. Written by `python -m benchmarks.recovery`.",
+        "One cut by the preset `best`, then one epoch on train: with LoRA on the projections that were cut (and the",
+        "classifier), or on all weights (`finetune.method`). *Distillation* is the weight of the original's outputs relative",
+        "to the labels. Accuracy is in %, the mean over seeds. *Points* is the difference from LoRA with distillation 0.5 on",
+        "the same clips, with its 95% interval (paired bootstrap over clips of the means over seeds). Learning rates were",
+        "chosen on validation. Written by `python -m benchmarks.recovery`.",
         "",
         f"Machine: {machine}.",
     ]
@@ -127,7 +128,7 @@ def page(runs: Runs) -> str:
             "",
             f"## {label}",
             "",
-            "| trained | distillation | rate | seeds | validation | points | test | points |",
+            "| trained | distillation | learning rate | seeds | validation | points | test | points |",
         ]
         lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
         rates = {method: best_rate(runs, label, method) for method in tried(runs, label)}
@@ -162,7 +163,7 @@ def page(runs: Runs) -> str:
             for rate in RATES[method]
             if (name := _name(label, method, 0.5, rate, 0)) in runs.kept
         ]
-        lines += ["", f"Rates, validation, first seed, distillation 0.5: {'; '.join(of_rates)}."]
+        lines += ["", f"Learning rates on validation, first seed, distillation 0.5: {'; '.join(of_rates)}."]
     return "\n".join([*lines, ""])
 
 

@@ -104,13 +104,13 @@ def page(arguments: argparse.Namespace, jobs: Spent, sweep: Spent) -> str:
         (
             "# Twelve methods as a sweep and as twelve jobs\n",
             f"`{command}{' --sensitivity' if arguments.sensitivity else ''}`, {arguments.about}, {arguments.threads} thread.",
-            "One cut, no recovery, one worker. Processor seconds of the engine; imports are in neither.\n",
+            "One cut, no recovery, one worker. Times are the engine's processor seconds; neither column includes imports.\n",
             "| phase | twelve jobs | as a sweep |",
             "|---|---:|---:|",
             *rows,
             f"| **all** | **{jobs.total:.1f}** | **{sweep.total:.1f}** |\n",
             f"The sweep takes {share:.0%} of the twelve jobs' time; the goal was {GOAL:.0%}.",
-            "Weights, configs and records of all twelve are the same bytes both ways.\n",
+            "Weights, configs and records of all twelve are byte for byte the same either way.\n",
         )
     )
 

@@ -260,7 +260,7 @@ def _of_pruning(shape: ModelShape) -> Iterator[JobWarning]:
     neurons = 1 - sum(shape.pruned.feed_forward) / max(1, sum(shape.unpruned.feed_forward))
     detail = (
         f"The model was already pruned: {attention:.1%} of its attention parameters and {neurons:.1%} of its "
-        "feed-forward neurons are gone. The uploaded model is the baseline: shares, drops and latency are relative "
+        "feed-forward neurons have been removed. The uploaded model is the baseline: shares, drops and latency are relative "
         "to it. The code in its folder is not read; results contain Secateur's own."
     )
     yield JobWarning(code="pruned_before", pointer="/config.json/pruned_attention", detail=detail)

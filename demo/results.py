@@ -48,7 +48,7 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
         ),
         row("attention parameters", [_share(s.size.attention_parameters, dense.attention_parameters) for s in steps]),
         row("total parameters", [_share(step.size.total_parameters, dense.total_parameters) for step in steps]),
-        row("FLOPs a clip", [_share(step.size.flops, dense.flops) for step in steps]),
+        row("FLOPs per clip", [_share(step.size.flops, dense.flops) for step in steps]),
         row("file", [f"{step.size.file_bytes / 1e6:.2f} MB" for step in steps]),
     ]
     for index, first in enumerate(steps[0].latency):
@@ -60,7 +60,7 @@ def rows(outcomes: list[Outcome]) -> list[list[str]]:
             cells.append(f"{timed.p50_ms:.2f} / {timed.p95_ms:.2f} ms")
         table.append(row(f"latency p50 / p95, batch {first.batch_size}", cells))
         written = [speed.written(step, step.latency[index]) for step in steps]
-        table.append(row(f"speed-up in turn, batch {first.batch_size}", written))
+        table.append(row(f"speed-up, timed in turn, batch {first.batch_size}", written))
     return table
 
 

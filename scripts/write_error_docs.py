@@ -36,7 +36,7 @@ Every error of the API is an `application/problem+json` document (RFC 9457):
   "title": "The target cannot be reached",
   "status": 422,
   "code": "sparsity_out_of_reach",
-  "detail": "entire_head can remove at most 0.8323 of this model's attention parameters …; 0.9000 was asked for.",
+  "detail": "entire_head can remove at most 0.8323 of this model's attention parameters …; the target is 0.9000.",
   "instance": "/v1/jobs",
   "errors": [
     {"pointer": "/pruning/target/attention_sparsity", "code": "sparsity_out_of_reach", "detail": "maximum 0.8323"}

@@ -25,7 +25,7 @@ from secateur.commands.access import keys, login, webhooks
 from secateur.commands.shared.exit_status import EXPLAINED
 from secateur.commands.shared.group import SERVICE, UPLOADS, Commands
 
-HELP = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
+HELP = "Makes transformer checkpoints smaller and faster by structured pruning of attention and feed-forward blocks."
 app = typer.Typer(
     cls=Commands,
     invoke_without_command=True,

@@ -31,8 +31,8 @@ def load(folder: str | Path, *, trust_remote_code: bool = False, **options: Any)
         if trust_remote_code is not True:
             files = ", ".join(sorted(file.name for file in path.glob("*.py")))
             detail = (
-                f"{path} brings Python files of its own ({files}), since its layers differ in width, and loading it runs them. "
-                "Look at them, and pass `trust_remote_code=True`."
+                f"{path} contains Python files ({files}), because its layers differ in width. Loading the model runs them. "
+                "Read them, then pass `trust_remote_code=True`."
             )
             raise TrustRequired(detail, code="trust_required")
         auto_class = _own_class(config, auto_map)
@@ -50,7 +50,7 @@ def load(folder: str | Path, *, trust_remote_code: bool = False, **options: Any)
 def _config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
-        raise InvalidRequest(f"{folder} has no config.json: it is no checkpoint folder.", code="file_missing")
+        raise InvalidRequest(f"{folder} has no config.json, so it is not a checkpoint folder.", code="file_missing")
     try:
         return load_object(file.read_bytes(), _MOST_CONFIG_BYTES)
     except UnsafeJsonError as error:

@@ -40,7 +40,9 @@ def all_profiles() -> dict[str, Profile]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        detail = f"The profiles in {path} cannot be read ({error}). Mend the file or delete it, and run `secateur login` again."
+        detail = (
+            f"The profiles in {path} cannot be read ({error}). Fix or delete the file, and run `secateur login` again."
+        )
         raise InvalidRequest(detail, code="usage") from None
 
 
@@ -57,7 +59,7 @@ def chosen(name: str | None) -> Profile | None:
     known = all_profiles()
     if asked not in known:
         there = f"there are {', '.join(sorted(known))}" if known else "there are none yet"
-        detail = f"There is no profile {asked!r}; {there}. Make it: secateur login --url URL --profile {asked}"
+        detail = f"There is no profile {asked!r}; {there}. Create it: secateur login --url URL --profile {asked}"
         raise InvalidRequest(detail, code="usage")
     return known[asked]
 

@@ -93,7 +93,9 @@ def refuse_compression(request: Request) -> None:
     """Compressed bodies are refused, because their unpacked size is unknown. Raises MEDIA_TYPE_REFUSED."""
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity") and has_body(request.headers):
-        detail = f"Bodies are read as they are, and this one is announced as {coding[:100]}. Send it without Content-Encoding."
+        detail = (
+            f"This body has Content-Encoding {coding[:100]}, but encoded bodies are not accepted. Send it unencoded."
+        )
         raise SecateurError(ErrorCode.MEDIA_TYPE_REFUSED, detail)
 
 

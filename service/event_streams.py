@@ -104,10 +104,10 @@ class EventStreams:
         if self._closed:
             raise SecateurError(ErrorCode.UNAVAILABLE, "The service is stopping. Connect again.")
         if self._open.total() >= self._settings.max_event_streams:
-            detail = f"This server has {self._open.total()} event streams open, and takes no more."
+            detail = f"This server has {self._open.total()} event streams open, which is its limit. Try again later."
             raise SecateurError(ErrorCode.TOO_MANY_STREAMS, detail, retry_after=RETRY_SECONDS)
         if self._open[tenant] >= self._settings.max_event_streams_per_tenant:
-            detail = f"{self._open[tenant]} event streams of yours are open, and that is the limit. Close one."
+            detail = f"You have {self._open[tenant]} event streams open, which is the limit. Close one."
             raise SecateurError(ErrorCode.TOO_MANY_STREAMS, detail, retry_after=RETRY_SECONDS)
         self._open[tenant] += 1
 

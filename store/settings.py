@@ -399,7 +399,7 @@ class Settings(BaseSettings):
             try:
                 url = make_url(getattr(self, f"{name}_url"))
             except ArgumentError:
-                raise ValueError(f"{name}_url is no URL") from None
+                raise ValueError(f"{name}_url is not a URL") from None
             if not re.fullmatch(rf"{scheme}(\+psycopg)?", url.drivername):
                 raise ValueError(
                     f"{name}_password is for a server that is reached over TCP; {name}_url names {url.drivername}"
@@ -407,7 +407,7 @@ class Settings(BaseSettings):
             if url.password is not None:
                 raise ValueError(f"{name}_url has a password already; leave {name}_password out")
             if name == "database" and not url.username:
-                raise ValueError("database_url names no user whose password database_password could be")
+                raise ValueError("database_password is set, but database_url names no user")
             whole = url.set(username=url.username or "", password=password.get_secret_value())
             # The settings are frozen; what is put in is a part of one of them.
             object.__setattr__(self, f"{name}_url", whole.render_as_string(hide_password=False))

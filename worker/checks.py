@@ -72,7 +72,7 @@ class Checker:
                 found = None
             except FileNotFoundError:
                 log.warning("files of %s are not in the artifact store", claimed.upload_id)
-                detail = f"Files of {claimed.upload_id} are gone. Complete it once they were sent again."
+                detail = f"Files of {claimed.upload_id} no longer exist. Send them again, then call complete."
                 found = JobError(code=ErrorCode.CONFLICT, detail=detail)
             except SecateurError as error:
                 found = None if error.code in _PASSING else JobError.of(error)

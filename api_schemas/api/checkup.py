@@ -50,9 +50,7 @@ def examine(check: str, look: CheckFunction, seconds: float) -> list[Finding]:
             found.extend(look())
         except Exception as error:
             text = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-            found.append(
-                wrong(check, f"the check itself failed: {text}", "Please report this, with the line as it is.")
-            )
+            found.append(wrong(check, f"the check itself failed: {text}", "Please report this, and include this line."))
 
     thread = threading.Thread(target=run, name=check, daemon=True)
     thread.start()

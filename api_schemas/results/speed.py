@@ -14,8 +14,8 @@ from api_schemas.spec.pruning import RAGGED, Pruning
 NOT_MEASURABLE = "not measurable here"
 CAPTION = (
     "Original, cut model and a copy of the original timed in turn on the worker's device, in random order, round after round; "
-    "the speed-up is the median of the rounds' ratios, with its 95% interval. It is not measurable where the original comes out "
-    "as far from its own copy."
+    "the speed-up is the median of the rounds' ratios, with its 95% interval. It is not measurable if the original differs as "
+    "much from its own copy."
 )
 _EVEN = 4
 """Heads that are all this wide, or a multiple, go through the attention kernel as they are."""
@@ -111,14 +111,14 @@ def _widths_in_words(step: StepMetrics, pruning: Pruning) -> str:
     unequal = sum(len({*layer.qk, *layer.vo}) > 1 for layer in layers)
     odd = sum(layer.qk[0] % _EVEN > 0 for layer in layers if len({*layer.qk, *layer.vo}) == 1)
     if not unequal + odd:
-        return "Its heads' widths are equal and even, so they are not why."
-    how = "heads differ in width, or QK from VO" if unequal else f"the width of heads is no multiple of {_EVEN}"
+        return "The widths of its heads are equal and even, so they are not the cause."
+    how = "heads differ in width, or QK from VO" if unequal else f"the width of heads is not a multiple of {_EVEN}"
     if pruning.granularity in RAGGED:
-        instead = "Ask for granularity head_and_width with align 8, or for entire_head."
+        instead = "Use granularity head_and_width with align 8, or entire_head."
     elif pruning.multiple == 1:
-        instead = "Ask for align 8."
+        instead = "Use align 8."
     else:
-        instead = "Ask for granularity entire_head, which leaves widths as they were."
+        instead = "Use granularity entire_head, which does not change widths."
     return (
         f"In {unequal or odd} of {len(layers)} layers {how}: every pass has to copy and pad them, which can take longer than "
         f"what is cut. {instead}"
@@ -129,10 +129,10 @@ def _batches_in_words(rows: Mapping[int, Latency], slow: int) -> str:
     """What larger batches than the largest `slow` one come to: what a call costs by itself weighs less in them."""
     better = [size for size, row in rows.items() if size > slow]
     if not better:
-        return "Larger batches were not measured; evaluate.latency_batch_sizes names them."
+        return "Larger batches were not measured; add them to evaluate.latency_batch_sizes."
     largest = rows[max(better)]
     if _verdict(largest) is SpeedVerdict.FASTER:
-        return f"With more samples a batch it is faster: at batch {largest.batch_size}, {speed(largest).text}."
+        return f"With more samples per batch it is faster: at batch {largest.batch_size}, {speed(largest).text}."
     return f"At batch {largest.batch_size} it is {speed(largest).text}."
 
 

@@ -128,7 +128,7 @@ class JobSettings(StrictModel):
     def _one_bound(cls, stop: Stop | None, info: ValidationInfo) -> Stop | None:
         pruning = info.data.get("pruning")
         if stop is not None and pruning is not None and pruning.target.max_drop is not None:
-            raise ValueError("the target is a bound on the drop already (pruning.target.max_drop); leave stop out")
+            raise ValueError("the target already bounds the drop (pruning.target.max_drop); leave out stop")
         return stop
 
     @field_validator("evaluate")
@@ -136,7 +136,7 @@ class JobSettings(StrictModel):
     def _latency_can_be_met(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         pruning = info.data.get("pruning")
         if pruning is not None and pruning.target.kind is TargetKind.LATENCY and not evaluate.latency_batch_sizes:
-            raise ValueError("a latency target counts at the first of latency_batch_sizes; name one")
+            raise ValueError("a latency target is measured at the first of latency_batch_sizes; give at least one")
         return evaluate
 
     @property

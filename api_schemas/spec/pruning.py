@@ -54,7 +54,7 @@ def _in_its_own_unit(drop: float) -> float:
     if drop > MOST_DROP:
         instead = f", so write {drop / 100:g} for {points(drop / 100)}" if drop <= 100 * MOST_DROP else ""
         raise ValueError(
-            f"{drop:g} would allow a drop of {points(drop)}, and {points(MOST_DROP)} are the most; 0.01 is one point{instead}"
+            f"{drop:g} would allow a drop of {points(drop)}, but the maximum is {points(MOST_DROP)}; 0.01 is one point{instead}"
         )
     return drop
 
@@ -101,9 +101,7 @@ class Target(StrictModel):
             return of or TargetKind.FLOPS
         # Where `max_drop` is wrong itself, that is said.
         if of is not None and "max_drop" in info.data:
-            raise ValueError(
-                "it says by what the smallest model is meant, beside max_drop; give max_drop, or leave it out"
-            )
+            raise ValueError("of names the size that max_drop minimises; give max_drop, or leave out of")
         return of
 
     @model_validator(mode="after")
@@ -112,7 +110,7 @@ class Target(StrictModel):
         if self.max_drop is not None:
             if given:
                 raise ValueError(
-                    f"max_drop asks for the smallest model within a bound, and {given[0].value} for a share; give one of them "
+                    f"max_drop finds the smallest model within a bound, {given[0].value} removes a share; give only one of them "
                     f"(stop.max_drop ends a job with a share early)"
                 )
         elif len(given) != 1 and given != [TargetKind.ATTENTION_SPARSITY, TargetKind.FFN_SPARSITY]:
@@ -279,8 +277,8 @@ class Pruning(StrictModel):
         if layout is Layout.STOCK and granularity in _UNEQUAL_LAYERS and Part.ATTENTION in cuts:
             equal = ", ".join(each.value for each in Granularity if each not in _UNEQUAL_LAYERS)
             raise ValueError(
-                f"a stock layout has equal heads in all layers, and {granularity.value} makes them differ; "
-                f"ask for another granularity with it: {equal}"
+                f"a stock layout needs equal heads in all layers, but {granularity.value} makes them differ; "
+                f"use another granularity with it: {equal}"
             )
         return layout
 
@@ -290,8 +288,8 @@ class Pruning(StrictModel):
         compensation = info.data.get("compensation")
         if selection is NeuronSelection.BRAIN_SURGEON and compensation in (Compensation.NONE, Compensation.BIAS):
             raise ValueError(
-                "brain_surgeon chooses neurons by what is left after least squares; set compensation to "
-                "least_squares or least_squares_feed_forward, or take ranked"
+                "brain_surgeon selects neurons by the error that least squares leaves; set compensation to "
+                "least_squares or least_squares_feed_forward, or use ranked"
             )
         return selection
 
@@ -301,8 +299,8 @@ class Pruning(StrictModel):
         target = info.data.get("target")
         if target is not None and target.max_drop is not None and (schedule.steps or 1) > 1:
             raise ValueError(
-                "a target that is a bound on the drop is met in one cut, since what several would lose is known only after each "
-                "recovery; leave steps out, or take a share as target and stop.max_drop"
+                "a target of max_drop is reached in one cut, because the drop of several cuts is known only after each recovery; "
+                "leave out steps, or use a share as the target, with stop.max_drop"
             )
         return schedule
 
@@ -311,7 +309,7 @@ class Pruning(StrictModel):
     def _labels_say_something(cls, calibration: Calibration, info: ValidationInfo) -> Calibration:
         if info.data.get("criterion") is Criterion.TAYLOR and calibration.labels is LabelSource.MODEL:
             raise ValueError(
-                "taylor is a mean gradient, which is zero over the model's own labels; set labels to data, or take fisher_gate"
+                "taylor is a mean gradient, which is zero over the model's own labels; set labels to data, or use fisher_gate"
             )
         return calibration
 
@@ -319,7 +317,7 @@ class Pruning(StrictModel):
     @classmethod
     def _layers_can_be_equal(cls, layers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if layers and info.data.get("layout") is Layout.STOCK:
-            raise ValueError("a stock layout cuts all layers alike; leave no layer out, or take layout any")
+            raise ValueError("a stock layout cuts all layers equally; exclude no layers, or use layout any")
         return layers
 
     @field_validator("parts")
@@ -332,7 +330,7 @@ class Pruning(StrictModel):
             raise ValueError("name each part once")
         if target.kind in _PARTS_OF and set(parts) != _parts_of(target):
             raise ValueError(
-                f"{target.kind.value} says by itself what is cut; leave parts out, or take parameters, flops or latency"
+                f"{target.kind.value} already says what is cut; leave out parts, or use parameters, flops or latency"
             )
         return tuple(part for part in Part if part in parts)
 

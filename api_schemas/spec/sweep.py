@@ -23,7 +23,7 @@ def _shallow(value: Any) -> Any:
         level = [each for held in inner for each in held if isinstance(each, dict | list | tuple)]
         if not level:
             return value
-    raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep, and no job is")
+    raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep; no job needs that")
 
 
 Fields = Annotated[dict[str, Any], AfterValidator(_shallow)]

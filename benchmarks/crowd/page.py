@@ -10,16 +10,17 @@ from benchmarks.race.machine import describe
 
 _HEAD = """# A full database
 
-What every kind of request, a worker's writes and every periodic task ask of a database that a crowd has filled: milliseconds
-between a statement and its answer, added up over the statements of a call, the median of several repetitions. Half of all rows
-belong to the tenant that asks; of 1000 jobs 960 have ended, the rest mostly waits, and 520 uploads are needed by paused jobs.
-Commits are not in it, which take what the disk takes. Goals, for 200,000 jobs on PostgreSQL: requests and a worker's writes under
-20 ms, periodic tasks under 200 ms; what misses its goal is set in bold. Of a call the number of statements is the last run's.
+The time that the database takes for every kind of request, for a worker's writes and for every periodic task when it holds the
+rows of many users. Times are in milliseconds between a statement and its result, summed over the statements of a call; each is
+the median of several repetitions. Half of all rows belong to the tenant that sends the requests. Of every 1000 jobs, 960 have
+ended and most of the others wait; paused jobs need 520 of the uploads. Commits are not included, because their time depends on
+the disk. Goals, for 200,000 jobs on PostgreSQL: under 20 ms for requests and a worker's writes, under 200 ms for periodic tasks.
+Times that miss their goal are in bold. The number of statements of a call is that of the last run.
 """
 _HEADINGS = {
     calls.REQUEST: "Requests",
     calls.WORKER: "What a worker writes",
-    calls.PERIODIC: "Periodic tasks; nothing is due, but where the name says so",
+    calls.PERIODIC: "Periodic tasks, with nothing due unless the name says so",
 }
 
 
@@ -56,5 +57,5 @@ def _about(found: Mapping[str, Any]) -> str:
     return (
         f"`{found['command']}`, {found['seconds']} s: {found['server']}, {rows['jobs']:,} jobs, {rows['job_events']:,} events, "
         f"{files:,} files, {rows['audit']:,} audit entries, {rows['webhook_deliveries']:,} deliveries; {found['repetitions']} "
-        f"repetitions; load of the machine before {found['load_before']:.1f}."
+        f"repetitions; load average before the run {found['load_before']:.1f}."
     )

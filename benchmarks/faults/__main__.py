@@ -71,11 +71,11 @@ def _page(outcome: Outcome, server: str, seconds: float, command: str) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     machine = ", ".join(f"{name} {value}" for name, value in describe(torch.device("cpu")).items())
-    return f"""# The drill
+    return f"""# The fault drill
 
-KILL at random moments, on the whole stack with {NAMES[server]}: API, two job workers, maintenance, beat, Valkey without
-persistence. A job is three steps with two epochs of recovery each; two are under way at all times. Time to resume is
-counted from the kill until a new engine has loaded its libraries and says that it goes on.
+The drill sends SIGKILL at random moments to parts of a whole stack with {NAMES[server]}: the API, two job workers, maintenance,
+beat, and Valkey without persistence. A job has three steps with two epochs of recovery each, and two jobs run at all times. The
+time to resume is from the kill until a new engine has loaded its libraries and reports that it continues the job.
 
 | | |
 |---|---|

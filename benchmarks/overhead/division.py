@@ -83,13 +83,13 @@ def divide(run: Run) -> Division:
     last = steps[-1][0]
     stored = run.stored[-1] if run.stored else 0.0
     parts = {
-        "submit to first event": claimed,
-        "first event to the engine's first word": spoke - claimed,
-        "first word to first phase": began - spoke,
+        "submission to first event": claimed,
+        "first event to the engine's first output": spoke - claimed,
+        "engine's first output to first phase": began - spoke,
         **{f"phase {phase}": spent for phase, spent in work.items()},
         "between phases": last - began - sum(work.values()) - stored,
         "storing the last step": stored,
-        "last step to the end": run.wall - last,
+        "last step to end": run.wall - last,
     }
     return Division(run.wall, parts, phases, run.gates, sum(run.stored))
 

@@ -7,13 +7,15 @@ import torch
 
 from benchmarks.race.machine import describe
 
-_HEAD = """# What a job costs beside the engine's own work
+_HEAD = """# The overhead of a job
 
-One job over HTTP on a stack started by `secateur up` (SQLite, a local folder), and the same by `python -m worker.engine` alone
-afterwards, both on one thread. The wall goes from submitting to `succeeded`, of the engine from starting its process to its end;
-the first parts add up to it. A reload gate is the fresh process that loads every packaged step; its time is a part of the phase
-`packaging`. *Own work* is the phases without `starting` and without the gates, *overhead* the rest of the wall. An idle worker's
-first event is the median of several submits: when it was recorded, and when somebody who follows the job's stream saw it.
+One job is submitted over HTTP to a stack started by `secateur up` (SQLite, a local folder). Then the same job is run by
+`python -m worker.engine` alone. Both use one thread. For the service, wall time is from submission to `succeeded`; for the
+engine alone, from the start of its process to its end. The rows above *wall time* add up to it. A reload check is the fresh
+process that loads every packaged step; its time is part of the phase `packaging`. *Engine's work* is all phases except
+`starting`, without the reload checks; *overhead* is the rest of the wall time. The first event of a job on an idle worker is
+the median of several submissions: when the event was recorded, and when a client that follows the job's event stream received
+it.
 """
 
 
@@ -31,20 +33,20 @@ def table(found: Mapping[str, Any]) -> str:
     lines = ["| seconds | service | engine alone |", "|---|---:|---:|"]
     for name in {**service["parts"], **engine["parts"]}:
         lines.append(f"| {name} | {_seconds(service['parts'].get(name))} | {_seconds(engine['parts'].get(name))} |")
-    lines.append(f"| **wall** | **{service['wall']:.2f}** | **{engine['wall']:.2f}** |")
+    lines.append(f"| **wall time** | **{service['wall']:.2f}** | **{engine['wall']:.2f}** |")
     if "starting" in service["phases"]:
-        lines.append(f"| of it in the phase `starting` | {_seconds(service['phases']['starting'])} | |")
+        lines.append(f"| of which in the phase `starting` | {_seconds(service['phases']['starting'])} | |")
     lines += [
-        f"| of it in reload gates | {_seconds(service['gates'])} | {_seconds(engine['gates'])} |",
-        f"| of it storing all steps, beside the engine's work but for the last | {_seconds(service['stored'])} | |",
-        f"| own work | {_seconds(service['own'])} | {_seconds(engine['own'])} |",
+        f"| of which in reload checks | {_seconds(service['gates'])} | {_seconds(engine['gates'])} |",
+        f"| of which storing all steps; for all but the last, the engine works meanwhile | {_seconds(service['stored'])} | |",
+        f"| engine's work | {_seconds(service['own'])} | {_seconds(engine['own'])} |",
         "",
         "| | service | engine alone | goal |",
         "|---|---:|---:|---|",
-        f"| overhead, share of the wall | {service['overhead']:.1%} | {engine['overhead']:.1%} | under 5% |",
-        f"| phases, share of the wall | {service['covered']:.1%} | {engine['covered']:.1%} | at least 97% |",
-        f"| submit to first event, idle worker, recorded | {found['first_event']['recorded']:.2f} s | | under 1 s |",
-        f"| the same, seen on the stream | {found['first_event']['seen']:.2f} s | | |",
+        f"| overhead, share of wall time | {service['overhead']:.1%} | {engine['overhead']:.1%} | under 5% |",
+        f"| phases, share of wall time | {service['covered']:.1%} | {engine['covered']:.1%} | at least 97% |",
+        f"| submission to first event, idle worker, recorded | {found['first_event']['recorded']:.2f} s | | under 1 s |",
+        f"| the same, received from the stream | {found['first_event']['seen']:.2f} s | | |",
     ]
     return "\n".join(lines)
 
@@ -53,7 +55,7 @@ def _about(found: Mapping[str, Any]) -> str:
     job = found["job"]
     return (
         f"`{found['command']}`, {found['seconds']} s: preset paper, {job['sparsity']:.0%} of attention in {job['steps']} steps, "
-        f"{job['epochs']} epochs of recovery after each; {found['submits']} submits. Load of the machine before: "
+        f"{job['epochs']} epochs of recovery after each; {found['submits']} submissions. Load average before the run: "
         f"{found['load_before']:.1f}."
     )
 

@@ -113,7 +113,7 @@ def _report(setup: Setup, store: Store, arguments: argparse.Namespace) -> Path:
     name = arguments.name or arguments.model.resolve().name
     folder = arguments.results or arguments.out
     folder.mkdir(parents=True, exist_ok=True)
-    title = f"The race on {name}"
+    title = f"Comparison of pruning methods on {name}"
     command = "python -m benchmarks.race --model CHECKPOINT --data DATA --out DIR" + (
         " --quick" if arguments.quick else ""
     )

@@ -10,10 +10,11 @@ from benchmarks.scale.cost import SERVICE
 
 _HEAD = """# Several workers
 
-Workers on hosts of their own, as [several-hosts.md](../howto/several-hosts.md) has them: network namespaces of one machine, a
-worker in each; API, maintenance, PostgreSQL and Valkey with passwords, and a bucket (moto) on the other side of a bridge. A job
-is three steps of an engine that sleeps a second in each instead of computing, so that it is not the engines that are measured;
-all share this machine's cores. Three tenants; the first hands in half of all jobs before the others come.
+Workers on separate hosts, set up as in [several-hosts.md](../howto/several-hosts.md). The hosts are network namespaces of one
+machine, with one worker in each. The API, maintenance, PostgreSQL and Valkey with passwords, and a bucket (moto) are on the
+other side of a bridge. A job has three steps. In each, the engine sleeps for a second instead of computing, because this
+benchmark measures the service and not the engines; all processes share this machine's cores. There are three tenants; the first
+submits half of all jobs before the others start.
 """
 
 
@@ -34,9 +35,9 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def _about(found: Mapping[str, Any]) -> str:
-    said = f"`{found['command']}`, {found['seconds']:.0f} s; load of the machine before {found['load_before']:.1f}."
+    said = f"`{found['command']}`, {found['seconds']:.0f} s; load average before the run {found['load_before']:.1f}."
     if found["hosts"] != "namespaces":
-        said += f" **No namespaces here ({found['hosts']}): all ran on loopback, and no link was cut.**"
+        said += f" **No namespaces here ({found['hosts']}): everything ran on loopback, and no link was cut.**"
     return said
 
 
@@ -44,9 +45,9 @@ def _throughput(found: Mapping[str, Any]) -> str:
     first = found["runs"][0]["jobs_a_second"]
     lines = [
         "## Throughput\n",
-        "From the first submission to the last end. A job's time goes from its claim to its end, what is not sleep in it is the",
-        "overhead.\n",
-        "| workers | jobs | succeeded | seconds | jobs a second | times one worker | seconds a job |",
+        "Measured from the first submission to the end of the last job. A job's time is from its claim to its end; its",
+        "overhead is that time without the sleep.\n",
+        "| workers | jobs | succeeded | seconds | jobs per second | times one worker | seconds per job |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
@@ -56,7 +57,7 @@ def _throughput(found: Mapping[str, Any]) -> str:
     ]
     said = f"Goal: four workers at least 3.5 times one: {_met(found, 'speedup')}."
     if any(run["jobs_a_second"] > run["workers"] * first for run in found["runs"]):
-        said += " More than as many times means that the machine was busier with other things while one worker ran."
+        said += " A factor above the number of workers means that the machine was busier with other work while one worker ran."
     return "\n".join([*lines, "", said])
 
 
@@ -64,8 +65,8 @@ def _cost(found: Mapping[str, Any]) -> str:
     names = ("service", *SERVICE, "engines", "s3")
     lines = [
         "## What a job costs\n",
-        "Processor seconds a job, its submission and one question for its state included, and what the service does all the",
-        "time. Not in it are the engines (the cage, an interpreter, the sleeping program) and the bucket's stand-in.\n",
+        "Processor seconds per job. They include its submission, one request for its state, and the service's periodic work.",
+        "*service* does not include the engines (sandbox, interpreter, sleeping program) or the stand-in for the bucket.\n",
         f"| workers | {' | '.join(names)} |",
         f"|---:|{'---:|' * len(names)}",
     ]
@@ -78,9 +79,9 @@ def _cost(found: Mapping[str, Any]) -> str:
 def _turns(found: Mapping[str, Any]) -> str:
     lines = [
         "## Turns\n",
-        "Claims made while every tenant had a job waiting: each one's share, and the most claims in a row that a tenant was left",
-        "out of.\n",
-        "| workers | such claims | shares | left out of |",
+        "Claims that were made while every tenant had a job waiting: each tenant's share of them, and the longest run of claims",
+        "without one for some tenant.\n",
+        "| workers | such claims | shares | longest run without |",
         "|---:|---:|---|---:|",
     ]
     for run in found["runs"]:
@@ -98,15 +99,15 @@ def _cuts(found: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## Cut links\n",
-            f"Of {cut['workers']} workers with jobs under way the links of half, later of all, were down for",
+            f"While {cut['workers']} workers ran jobs, the links of half of them, and later of all, were down for",
             f"{cut['seconds']:.0f} s, with a lease of 20 s. {meanwhile['half']} jobs ended with half of the links down,",
-            f"{meanwhile['all']} with all.\n",
+            f"{meanwhile['all']} with all links down.\n",
             "| | |",
             "|---|---:|",
             f"| jobs | {cut['jobs']} |",
             f"| jobs lost | {cut['lost']} |",
             f"| jobs with a step committed twice or left out | {cut['steps_wrong']} |",
-            f"| jobs with a gap in their events, or a file that is not what it is said to be | {cut['broken']} |",
+            f"| jobs with a gap in their events, or a file that does not match its SHA-256 | {cut['broken']} |",
             f"| jobs that were claimed more than once | {cut['claimed_again']} |",
         ]
     )
@@ -117,9 +118,9 @@ def _claims(found: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## A long queue\n",
-            f"With {claims['waiting']:,} jobs of ten tenants waiting a claim takes {claims['ms']:.1f} ms (median of",
-            f"{claims['claims']}, from the beginning of its transaction to its commit; 95% at most {claims['p95_ms']:.1f} ms),",
-            f"{claims['statements_ms']:.1f} ms of it in the database. Goal: under 20 ms: {_met(found, 'claim')}.",
+            f"With {claims['waiting']:,} waiting jobs of ten tenants, a claim takes {claims['ms']:.1f} ms (median of",
+            f"{claims['claims']}, from the beginning of its transaction to its commit; 95% take at most {claims['p95_ms']:.1f}",
+            f"ms), of which {claims['statements_ms']:.1f} ms are in the database. Goal: under 20 ms: {_met(found, 'claim')}.",
         ]
     )
 
@@ -127,11 +128,11 @@ def _claims(found: Mapping[str, Any]) -> str:
 def _sizing(found: Mapping[str, Any]) -> str:
     lines = [
         "## 10,000 jobs a day, simulated\n",
-        f"Durations are spread as {found['durations']} that were measured (what pruning a Whisper took on two cores,",
-        "[whisper.md](whisper.md)) and stretched to the mean; each holds its GPU for the overhead above,",
-        f"{found['overhead']:.2f} s, as well. *Even*: jobs come at random at any hour; *by day*: 80% of them within ten hours.",
-        "What a job takes on a GPU is not known here ([gpu.md](gpu.md)): look up your own mean. Waiting is in seconds, on 64",
-        "GPUs; *needed* is the least number of GPUs with which 95% wait at most ten minutes.\n",
+        f"Durations are distributed like {found['durations']} measured ones (pruning a Whisper on two cores,",
+        "[whisper.md](whisper.md)) and scaled to the mean; each job also holds its GPU for the overhead above,",
+        f"{found['overhead']:.2f} s. *Even*: jobs arrive at random at any hour; *by day*: 80% of them arrive within ten hours.",
+        "How long jobs take on a GPU has not been measured ([gpu.md](gpu.md)): use the mean of your own jobs. Waiting times",
+        "are in seconds, on 64 GPUs; *needed* is the smallest number of GPUs with which 95% wait at most ten minutes.\n",
         "| mean s | even: p50 | p95 | busy | needed | by day: p50 | p95 | busy | needed |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]

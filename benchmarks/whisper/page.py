@@ -6,18 +6,19 @@ from typing import Any
 from benchmarks.whisper.job import MINUTES
 from benchmarks.whisper.judging import Words, difference, rate_interval
 
-_HEAD = """# A real Whisper, cut
+_HEAD = """# Pruning a real Whisper
 
-OpenAI's Whisper tiny.en, greedy, words compared after Whisper's own normalizer. *Real* are the few sentences of Debian's
-pocketsphinx-testdata; *synthesised* are sentences of `fortunes` spoken by flite and espeak-ng, two of the voices in the test
-clips alone. WER is in percent, with a 95% interval by bootstrap over clips; points are differences on the same clips, with
-theirs. Every arm is calibrated on the same synthesised clips, but one that names another number of them, one-shot, or with one
-epoch of LoRA on them. *Encoder* counts its parameters without positions; *speed* is of the encoder alone, seconds of sound a
-second of one thread's processor time, in 30 s windows, and the ratio to the original's in the same rounds.
+OpenAI's Whisper tiny.en, decoded greedily; words are compared after Whisper's own normalizer. *Real* clips are the few
+sentences of Debian's pocketsphinx-testdata. *Synthesised* clips are sentences of `fortunes` spoken by flite and espeak-ng; two
+of the voices are in the test clips only. WER is in percent, with a 95% interval (bootstrap over clips). Points are differences
+on the same clips, with their intervals. All arms are calibrated on the same synthesised clips, unless the name of an arm gives
+another number of them. Arms are cut once, without training or with one epoch of LoRA on these clips. *Encoder, M* is the number
+of the encoder's parameters without positions. The last two columns are the speed of the encoder alone: seconds of audio per
+second of one thread's processor time, in 30 s windows, and the ratio to the original in the same rounds.
 
-LiteASR (arXiv 2502.20583) is its own code, in float32, on the same clips; its thresholds are those that meet the encoder's size
-and did best on validation. Its published average for Whisper tiny, on other data: 22.01 at 7.63 M, 22.97 at 7.41, 23.95 at 7.00,
-27.09 at 6.48.
+LiteASR (arXiv 2502.20583) is the authors' own code, run in float32 on the same clips, with the thresholds that reach the
+encoder's size and did best on validation. Its published average WER for Whisper tiny, on other data: 22.01 at 7.63 M, 22.97 at
+7.41, 23.95 at 7.00, 27.09 at 6.48.
 """
 NOTES = "\n## Notes\n"
 WITHIN = 1.0
@@ -34,8 +35,8 @@ def page(found: Mapping[str, Any], before: str = "") -> str:
     lines = [
         _HEAD,
         f"`{found['command']}`: {clips['train']} clips to calibrate and train on, {clips['validation']} for choices, "
-        f"{clips['test']} synthesised and {real} real ones to test on. Load of the machine before: {found['load']}; times are "
-        "the processor's.",
+        f"{clips['test']} synthesised and {real} real ones to test on. Load average before the run: {found['load']}; times are "
+        "processor time.",
         "",
         *table(arms),
         "",
@@ -58,14 +59,14 @@ def job(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"A job on {sum(clips.values())} synthesised clips ({clips['train']} to calibrate on, {clips['validation']} to validate, "
         f"{clips['test']} to test): 25% of attention by the preset, one-shot, by the engine as `secateur prune` starts it, on "
-        f"one thread. Seconds of wall by phase: {phases}.",
+        f"one thread. Wall time by phase, in seconds: {phases}.",
         "",
-        "| goal | processor, s | wall, s | load of the machine before | met |",
+        "| goal | processor, s | wall, s | load average before | met |",
         "|---|---:|---:|---:|---|",
-        f"| {MINUTES:g} minutes on 2 quiet cores; one core does what the processor's time says | {found['processor']:.0f} | "
+        f"| {MINUTES:g} minutes on 2 idle cores, judged by the processor time of one | {found['processor']:.0f} | "
         f"{found['wall']:.0f} | {found['load']:.1f} | {met} |",
         "",
-        "| first estimate in | after, s | it said were left | there were |",
+        "| first estimate in | after, s | estimated time left, s | actual time left, s |",
         "|---|---:|---:|---:|",
     ]
     for each in found["estimates"]:
@@ -76,7 +77,7 @@ def job(found: Mapping[str, Any]) -> list[str]:
 def table(arms: Mapping[str, Any]) -> list[str]:
     """An arm a row."""
     lines = [
-        "| | encoder, M | all, M | WER synthesised | points to dense | WER real | sound a second | encoder, times as fast |",
+        "| | encoder, M | all, M | WER synthesised | points from dense | WER real | audio s per s | encoder speed-up |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     dense = Words.from_json(arms["dense"]["words"]["synthesised"])

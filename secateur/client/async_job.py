@@ -183,20 +183,18 @@ class AsyncJob(JobBase):
         if (result := self.result) is not None:
             if result.step:
                 return result.step
-            detail = f"The result of {self.id} is step 0, the original: {result.detail} A further step can be had by its number."
+            detail = f"The result of {self.id} is step 0, the original: {result.detail} To get another step, give its number."
             raise errors.NotFound(detail, code=ErrorCode.NO_CHECKPOINT)
         found = [each.step for each in await self.checkpoints]
         if not found:
-            detail = (
-                f"Job {self.id} is {self.state.value} and has no checkpoint yet. The first comes with its first step."
-            )
+            detail = f"Job {self.id} is {self.state.value} and has no checkpoint yet: its first step is not complete."
             raise errors.NotFound(detail, code=ErrorCode.NO_CHECKPOINT)
         if not partial:
             state = f"ended as {self.state.value}" if self.ended else f"is {self.state.value}"
-            way = "Name a step" if self.ended else "Wait for its end, name a step"
+            way = "Name a step" if self.ended else "Wait until it ends, name a step"
             advice = f"{way}, or ask for the last one with `partial=True`."
             steps = ", ".join(map(str, found))
-            detail = f"Job {self.id} {state} and has no result; the steps that it finished: {steps}."
+            detail = f"Job {self.id} {state} and has no result; finished steps: {steps}."
             raise errors.Conflict(detail, code="no_result", advice=advice)
         return max(found)
 

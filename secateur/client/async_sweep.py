@@ -106,7 +106,9 @@ class AsyncSweep(SweepBase):
                 if self.ended:
                     return self
                 if deadline.remaining <= 0:
-                    detail = f"Sweep {self.id} has not ended after {timeout:g} s. It goes on: wait again, or cancel it."
+                    detail = (
+                        f"Sweep {self.id} has not ended after {timeout:g} s. It continues: wait again, or cancel it."
+                    )
                     raise errors.WaitTimeout(detail, code="wait_timeout")
                 await self._connection.backend.sleep(min(_REFRESH, deadline.remaining))
 

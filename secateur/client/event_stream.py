@@ -41,7 +41,7 @@ class Deadline:
         """Raises WaitTimeout."""
         if self.remaining <= 0:
             raise errors.WaitTimeout(
-                f"Job {job_id} has not ended after {self._seconds:g} s. It goes on: wait again, or cancel it.",
+                f"Job {job_id} has not ended after {self._seconds:g} s. It continues: wait again, or cancel it.",
                 code="wait_timeout",
             )
 

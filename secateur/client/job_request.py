@@ -128,7 +128,7 @@ def _pruning(before: Mapping[str, Any], given: dict[str, Any], whole: bool) -> d
     if "sparsity" in given:
         if "target" in pruning and whole:
             raise _unusable(
-                "/pruning/target", "`sparsity` and `pruning['target']` both say how much: give one of them."
+                "/pruning/target", "`sparsity` and `pruning['target']` both set the target: give only one of them."
             )
         pruning["target"] = {"attention_sparsity": given.pop("sparsity")}
     return pruning
@@ -164,7 +164,7 @@ def _reference(given: Any, what: str, prefix: str) -> Any:
     if isinstance(name, str) and (match := _NAMES.fullmatch(name)) and match[1] == prefix:
         return {"type": "upload", "id": name}
     detail = (
-        f"{given!r} is no {what} of the service. Upload it first (`client.upload_{what}(…)`), or give an id ({prefix}_…) or a "
+        f"{given!r} is not a {what} on the service. Upload it first (`client.upload_{what}(…)`), or give an id ({prefix}_…) or a "
         "reference such as {'type': 'hf', 'id': 'owner/name', 'revision': '<commit>'}."
     )
     raise _unusable(f"/{what}", detail)

@@ -35,7 +35,7 @@ def in_use(url: str | None, name: str | None) -> tuple[InUse | None, list[Findin
         url, key = profiles.signed_in(url, None, name)
         elsewhere = url is not None and address(url) != address(found.url)
     except InvalidRequest as error:
-        remedy = "Mend it as the message says, name another (--profile), or sign in again: `secateur login --url URL`."
+        remedy = "Fix it as the message says, choose another (--profile), or sign in again: `secateur login --url URL`."
         return (None if asked else InUse(url)), [wrong("profile", error.detail, remedy)]
     called, there = asked or profiles.DEFAULT, without_credentials(found.url)
     if elsewhere:
@@ -56,11 +56,11 @@ def _unreadable() -> list[Finding]:
         return []
     if not path.exists() or os.access(path, os.R_OK):
         return []
-    return [warning("profile", f"{path} is not readable for this user", "Make it yours, or run `secateur login` anew.")]
+    return [warning("profile", f"this user cannot read {path}", "Change its owner, or run `secateur login` again.")]
 
 
 def _private() -> Finding | None:
     path = profiles.file()
     if not path.stat().st_mode & _OTHERS:
         return None
-    return warning("profile", f"other users may read the keys in {path}", f"Keep them to yourself: `chmod 600 {path}`.")
+    return warning("profile", f"other users may read the keys in {path}", f"Make it private: `chmod 600 {path}`.")

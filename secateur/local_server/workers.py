@@ -57,7 +57,7 @@ def programs(devices: str, called: str, *, together: bool = False) -> list[Progr
         raise ValueError(f"--devices takes numbers of GPUs, as in 0,1,2,3, or cpu; not {devices!r}.")
     names = [each if each == "cpu" else str(int(each)) for each in wanted]
     if len(set(names)) < len(names):
-        raise ValueError(f"--devices {devices} names a device twice; it takes one worker.")
+        raise ValueError(f"--devices {devices} names a device twice; each device can have one worker.")
     if not together:
         return [_program([device], called) for device in names]
     if "cpu" in names or len(names) == 1:

@@ -60,7 +60,7 @@ def target_of(sparsity: float | None, of: TargetKind | None, within: float | Non
     """The target that options ask for; None where none does. Raises InvalidRequest for two, or for none of how much."""
     if within is not None:
         if sparsity is not None:
-            raise InvalidRequest("--sparsity and --within both say how much: give one of them.", code="usage")
+            raise InvalidRequest("--sparsity and --within both set the target: give only one of them.", code="usage")
         return {"max_drop": within} if of is None else {"max_drop": within, "of": of}
     if sparsity is None:
         if of is not None:

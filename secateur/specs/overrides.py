@@ -40,7 +40,7 @@ def _with(spec: Any, path: Sequence[str], value: Any, before: str = "") -> dict[
     if spec is not None and not isinstance(spec, dict):
         pointer = before or "the spec"
         raise InvalidRequest(
-            f"{pointer}: a JSON object is needed, for {path[0]} to be in it; there is {spec!r}.", code="invalid_request"
+            f"{pointer}: must be an object to contain {path[0]}, but it is {spec!r}.", code="invalid_request"
         )
     first, *rest = path
     base = spec or {}

@@ -30,7 +30,7 @@ def reference(text: str, what: What) -> dict[str, Any] | Path:
     if (path := Path(text).expanduser()).exists():
         return path
     raise InvalidRequest(
-        f"{text!r} is no {what}: there is no such file or folder here. Give {FORMS[what]}.", code="invalid_request"
+        f"{text!r} is not a {what}: there is no such file or folder here. Give {FORMS[what]}.", code="invalid_request"
     )
 
 

@@ -22,9 +22,9 @@ def read_spec(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(path, str(error)) from None
     if not isinstance(found, dict):
-        raise _unreadable(path, "it holds no object; a spec begins with `pruning:`")
+        raise _unreadable(path, "it does not contain an object; a spec begins with `pruning:`")
     if not isinstance(found.get("pruning") or {}, dict):
-        raise _unreadable(path, "its `pruning` is no object")
+        raise _unreadable(path, "its `pruning` is not an object")
     return found
 
 

@@ -28,26 +28,28 @@ from store.settings import get_settings
 
 PAGE = 100
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="API keys: create, list, revoke.")
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, as the API has it.")]
-Tenant = Annotated[str, typer.Option(help="Whose key: keys see only what keys of the same tenant made.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, as the API returns it.")]
+Tenant = Annotated[str, typer.Option(help="Tenant of the key. Keys see only what keys of the same tenant created.")]
 
 
 @app.command()
 def create(
     tenant: Tenant = DEFAULT_TENANT,
-    name: Annotated[str | None, typer.Option(help="For people: who or what uses it.")] = None,
+    name: Annotated[str | None, typer.Option(help="Display name: who or what uses the key.")] = None,
     scope: Annotated[
-        list[KeyScope] | None, typer.Option(help="What it allows; may be repeated. Default: all but admin.")
+        list[KeyScope] | None, typer.Option(help="Scope of the key; may be repeated. Default: all but admin.")
     ] = None,
-    days: Annotated[float | None, typer.Option(min=0.001, help="How long it is valid. Default: until revoked.")] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0.001, help="Days until it expires. Default: valid until revoked.")
+    ] = None,
     bootstrap: Annotated[
-        bool, typer.Option("--bootstrap", help="The first key of a fresh database, with every scope.")
+        bool, typer.Option("--bootstrap", help="Create the first key of a new database, with every scope.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print its token, which is kept nowhere else."""
+    """Create a key and print its token, which is shown only once."""
     if bootstrap and (scope or days is not None):
-        _stop("--bootstrap makes a key with every scope that does not expire; leave --scope and --days out.", 2)
+        _stop("--bootstrap creates a key that has every scope and does not expire; leave out --scope and --days.", 2)
     _check(TenantName, tenant, "tenant")
     if name is not None:
         _check(Name, name, "name")
@@ -68,7 +70,7 @@ def create(
 
 @app.command("list")
 def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False) -> None:
-    """Keys of a tenant, newest first, without their secrets."""
+    """List the keys of a tenant, newest first, without their tokens."""
     found: list[KeyResource] = []
     table = Table("key", "token begins", "name", "scopes", "made", "expires", "last used", "revoked")
     with _database() as database, database.read() as session:
@@ -95,7 +97,7 @@ def revoke(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: AsJson = False,
 ) -> None:
-    """Close a key for good, at once."""
+    """Revoke a key, immediately and permanently."""
     with _database() as database, database.write() as session:
         if api_keys.revoke(session, tenant, key_id):
             audit.record(session, tenant, AuditAction.REVOKE_KEY, key_id)

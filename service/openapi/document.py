@@ -14,7 +14,7 @@ from service.problems import MEDIA_TYPE, status_of
 from store.settings import Settings
 
 TITLE = "Secateur"
-SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention."
+SUMMARY = "Makes transformer checkpoints smaller and faster by structured pruning of attention and feed-forward blocks."
 DESCRIPTION = """
 Upload a checkpoint and a dataset, submit a job with a target, poll it and download the result:
 

@@ -28,7 +28,7 @@ CONTENT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 )
-RUN_AGAIN = "Else run the job again; its metrics are still there."
+RUN_AGAIN = "Otherwise run the job again; its metrics are still available."
 # Neither checkpoints nor samples change under their address.
 CACHING = "private, max-age=31536000, immutable"
 

@@ -38,16 +38,16 @@ class _JsonRequest(Request):
         """Raises BodyRefused, or JSONDecodeError where the body is no JSON at all."""
         charset = _charset(self.headers.get("content-type", ""))
         if charset not in _CHARSETS:
-            raise _refused(f"JSON is read in UTF-8, and the body is announced in {charset[:_SHOWN]!r}")
+            raise _refused(f"JSON must be UTF-8, but Content-Type says {charset[:_SHOWN]!r}")
         body = await self.body()
         encoding = json.detect_encoding(body)
         if not encoding.startswith("utf-8"):
-            raise _refused(f"JSON is read in UTF-8, and the body is in {encoding.upper()}")
+            raise _refused(f"JSON must be UTF-8, but the body is {encoding.upper()}")
         try:
             # Some programs begin UTF-8 with a byte order mark; the RFC lets us pass over it.
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise _invalid(f"JSON is read in UTF-8, and the byte at {error.start} of the body is none of it") from None
+            raise _invalid(f"JSON must be UTF-8, but the byte at {error.start} of the body is not") from None
         return json.loads(text, object_pairs_hook=_object)
 
 
@@ -65,7 +65,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _invalid(f"the name {twice[:_SHOWN]!r} stands twice in one object")
+        raise _invalid(f"the name {twice[:_SHOWN]!r} occurs twice in one object")
     return found
 
 

@@ -51,7 +51,7 @@ Cursor = Annotated[
 def _date_first(given: str) -> str:
     """Pydantic alone would take a number for seconds since 1970."""
     if not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", given):
-        raise ValueError("give the moment as RFC 3339, such as 2026-01-05T00:00:00+01:00")
+        raise ValueError("give the time as in RFC 3339, such as 2026-01-05T00:00:00+01:00")
     return given
 
 

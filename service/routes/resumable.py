@@ -62,7 +62,7 @@ class TusRoute(FairRoute):
                 if not looks and request.method != "OPTIONS" and request.headers.get("tus-resumable") != VERSION:
                     said = request.headers.get("tus-resumable", "nothing")
                     raise SecateurError(
-                        ErrorCode.TUS_VERSION, f"Tus-Resumable says {said[:32]!r}; {VERSION} is spoken here."
+                        ErrorCode.TUS_VERSION, f"Tus-Resumable is {said[:32]!r}, but this server supports {VERSION}."
                     )
                 response = await original(request)
             except (SecateurError, RequestValidationError) as error:

@@ -50,8 +50,8 @@ def close(cage: Cage) -> tuple[Layer, ...]:
         held.append(Layer.SECCOMP)
     if cage.strict and not {Layer.SECCOMP, Layer.NETWORK} & set(held):
         raise CageRefusedError(
-            "Neither seccomp (libseccomp) nor network namespaces are to be had here, so nothing keeps what strangers sent "
-            "from the network. Allow one of them to this container, or install libseccomp2."
+            "Neither seccomp (libseccomp) nor network namespaces are available here, so nothing keeps untrusted files off "
+            "the network. Allow one of them in this container, or install libseccomp2."
         )
     return tuple(sorted(held))
 
@@ -82,7 +82,7 @@ def _become(name: str) -> None:
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     except (KeyError, OSError) as error:
         raise CageRefusedError(
-            f"The cage cannot become the user {name!r}: {error}. Set engine_user to one that exists."
+            f"The sandbox cannot switch to the user {name!r}: {error}. Set engine_user to one that exists."
         ) from error
 
 

@@ -29,4 +29,4 @@ def layers_here(user: str | None, *, strict: bool, processes: int | None = None)
             raise NoCageError(run.stderr.strip())
         return tuple(layer.value for layer in read_report(run.stdout))
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise NoCageError(f"the cage of the engine cannot be started: {error}") from error
+        raise NoCageError(f"the engine's sandbox cannot be started: {error}") from error

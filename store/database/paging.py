@@ -74,6 +74,6 @@ def _decode(cursor: str) -> tuple[datetime, str]:
             raise ValueError(cursor)
     except (ValueError, binascii.Error) as error:
         item = ErrorItem.at("query", "cursor", code=ErrorCode.INVALID_REQUEST, detail="not a cursor of this service")
-        detail = "The cursor is not one that this service gave out. Take `next_cursor` of the page before, unchanged."
+        detail = "The cursor is not from this service. Use `next_cursor` of the previous page, unchanged."
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,)) from error
     return created_at, row_id

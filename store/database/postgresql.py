@@ -54,7 +54,7 @@ class BoundedConnection(psycopg.Connection[Any]):
                 ready = yield wanted
                 if ready == READY_NONE and deadline.is_over():
                     self.close()
-                    raise psycopg.OperationalError("the database did not answer in time; the connection is given up")
+                    raise psycopg.OperationalError("the database did not answer in time; the connection was closed")
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: T = end.value
@@ -82,7 +82,7 @@ def _connect(_: Any, __: Any, arguments: Any, options: dict[str, Any]) -> psycop
         name = made.info.dbname
         made.close()
         raise EncodingError(
-            f"The encoding of the PostgreSQL database {name} is {encoding}, and has to be UTF8. Make another and name it in "
+            f"The encoding of the PostgreSQL database {name} is {encoding}, but must be UTF8. Create another and name it in "
             f"SECATEUR_DATABASE_URL: CREATE DATABASE secateur ENCODING 'UTF8' TEMPLATE template0;"
         )
     return made

@@ -74,8 +74,8 @@ def _said_plainly(*kinds: type[Exception], writing: bool = False) -> Iterator[No
             raise
         log.error("the artifact store failed: %s", error)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in FULL):
-            raise SecateurError(ErrorCode.STORAGE_FULL, "The artifact store has no room left.") from error
-        detail = "The artifact store does not answer, or refuses."
+            raise SecateurError(ErrorCode.STORAGE_FULL, "The artifact store is full.") from error
+        detail = "The artifact store does not respond, or refused the request."
         raise SecateurError(ErrorCode.STORAGE_UNAVAILABLE, detail) from error
 
 
@@ -201,7 +201,9 @@ class Artifacts:
                 file.write(chunk)
         if digest.hexdigest() != sha256:
             path.unlink()
-            raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"The stored file {path.name} has changed since it came.")
+            raise SecateurError(
+                ErrorCode.CHECKSUM_MISMATCH, f"The stored file {path.name} has changed since it was uploaded."
+            )
 
     def list(self, prefix: str) -> Iterator[Found]:
         """Objects below `prefix/`, as they come."""
@@ -256,9 +258,13 @@ async def _verified(chunks: AsyncIterator[bytes], size: int, sha256: str) -> Asy
         yield chunk
     if received != size:
         much = "more than" if received > size else f"{received} of"
-        raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, f"{much} the declared {size} bytes came; send the file again.")
+        raise SecateurError(
+            ErrorCode.CHECKSUM_MISMATCH, f"{much} the declared {size} bytes were received; send the file again."
+        )
     if digest.hexdigest() != sha256:
-        detail = f"The bytes that came have sha256 {digest.hexdigest()}, declared was {sha256}; send the file again."
+        detail = (
+            f"The received bytes have the SHA-256 {digest.hexdigest()}, but {sha256} was declared; send the file again."
+        )
         raise SecateurError(ErrorCode.CHECKSUM_MISMATCH, detail)
 
 

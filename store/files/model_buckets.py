@@ -80,7 +80,7 @@ class BucketFolder:
         bucket = buckets.get(reference.bucket)
         if bucket is None:
             known = ", ".join(sorted(buckets)) or "none"
-            detail = f"This server knows no bucket {reference.bucket!r}; it knows {known}."
+            detail = f"This server has no bucket {reference.bucket!r}; its buckets: {known}."
             item = ErrorItem(pointer="/model/bucket", code=ErrorCode.NOT_FOUND, detail="unknown")
             raise SecateurError(ErrorCode.NOT_FOUND, detail, (item,))
         self._said = f"{reference.bucket}/{reference.prefix}"
@@ -131,9 +131,7 @@ class BucketFolder:
             for item in batch:
                 seen += 1
                 if seen > MOST_OBJECTS:
-                    detail = (
-                        f"{self._said} has more than {MOST_OBJECTS} objects; put the model into a folder of its own."
-                    )
+                    detail = f"{self._said} has more than {MOST_OBJECTS} objects; put the model into a separate folder."
                     raise SecateurError(ErrorCode.MODEL_FETCH_FAILED, detail)
                 name = str(item["path"]).removeprefix(f"{prefix}/")
                 found[name] = Object(str(item["path"]), int(item["size"]), str(item["e_tag"] or ""))
@@ -149,9 +147,7 @@ class BucketFolder:
                 error, FileNotFoundError
             )
             if changed:
-                detail = (
-                    f"A file in {self._said} went or changed while it was read. Submit again once the folder is still."
-                )
+                detail = f"A file in {self._said} was removed or changed while it was read. Submit again when nothing changes it."
                 raise SecateurError(ErrorCode.INPUT_LOST, detail) from error
-            detail = f"The bucket of {self._said} does not answer, or refuses; the operator's log has its answer."
+            detail = f"The bucket of {self._said} does not respond, or refused the request; the operator's log has its response."
             raise SecateurError(ErrorCode.STORAGE_UNAVAILABLE, detail) from error

@@ -87,7 +87,9 @@ def start(process: str) -> None:
         return
     protocol = next((os.environ[name] for name in PROTOCOLS if os.environ.get(name)), "http/protobuf")
     if protocol != "http/protobuf":
-        log.warning("no traces are sent: they go as http/protobuf (port 4318), and %s is asked for", protocol)
+        log.warning(
+            "no traces are sent: only http/protobuf (port 4318) is supported, but the protocol is set to %s", protocol
+        )
         return
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

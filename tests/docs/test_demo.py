@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.checkpoints.tiny import some_data, tiny_model
 
 ROOT = Path(__file__).parents[2]
-MEASURED = {"attention removed", "FLOPs a clip", "file"}
+MEASURED = {"attention removed", "FLOPs per clip", "file"}
 
 
 def demo(folder, **variables):

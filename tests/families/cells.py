@@ -48,7 +48,7 @@ REFUSED: dict[tuple[Head, Criterion, LabelSource], Refusal] = {
     },
     **{
         (head, Criterion.TAYLOR, LabelSource.MODEL): Refusal(
-            ErrorCode.INVALID_REQUEST, "set labels to data, or take fisher_gate"
+            ErrorCode.INVALID_REQUEST, "set labels to data, or use fisher_gate"
         )
         for head in Head
     },

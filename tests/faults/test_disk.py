@@ -22,7 +22,7 @@ def test_a_job_waits_for_room_and_goes_on(drill: Drill, tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", f"remount,size={used + 200}k", str(disk)], check=True)
         job_id = here.submit()
         log = tmp_path / "rig" / "worker-1.log", tmp_path / "rig" / "worker-2.log"
-        wait_until(lambda: any("no room left" in path.read_text() for path in log), 120, "a full disk")
+        wait_until(lambda: any("The artifact store is full" in path.read_text() for path in log), 120, "a full disk")
         time.sleep(5)
         job = client.job(job_id)
         assert job["state"] == "running", "the job is not waiting for room"

@@ -50,7 +50,7 @@ def report(line: str) -> tuple[str, ...]:
         return tuple(layer.value for layer in read_report(line))
     except ValueError as error:
         raise Crashed(
-            ErrorCode.ENGINE_ERROR, "The engine did not start in its cage; the worker's log says why."
+            ErrorCode.ENGINE_ERROR, "The engine did not start in its sandbox; the worker's log says why."
         ) from error
 
 

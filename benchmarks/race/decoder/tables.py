@@ -108,13 +108,14 @@ def _table(entries: Sequence[Entry], write: Callable[[Entry], str], *, without_b
 
 def _stage(entries: Sequence[Entry], heading: str) -> list[str]:
     return [
-        f"## {heading}", "", "Test: perplexity by token / share of tokens that were the likeliest.", "",
+        f"## {heading}", "", "Perplexity per token / next token accuracy on test:", "",
         *_table(entries, _cell), "",
-        "Perplexity of the arm over that of `ours/best`, test, 95% interval, bold where it leaves out 1:", "",
+        "Perplexity of the arm divided by that of `ours/best` on test, with its 95% interval; bold if it does not contain "
+        "1:", "",
         *_table(entries, _ratio, without_best=True), "",
-        "`ours/best` minus the arm in points of accuracy, test:", "",
+        "`ours/best` minus the arm in points of accuracy, on test:", "",
         *_table(entries, _behind, without_best=True), "",
-        "Perplexity on validation (first draw), on which decisions were made:", "",
+        "Perplexity on validation (first draw), where decisions were made:", "",
         *_table(entries, _validated), "",
     ]  # fmt: skip
 
@@ -124,9 +125,9 @@ def markdown(header: Header, entries: Sequence[Entry]) -> str:
     dense = next((entry for entry in entries if entry.arm == DENSE), None)
     counts = ", ".join(f"{count} {role}" for role, count in header.samples.items())
     own, asked = header.parameters, header.programme
-    model = "trained for this race (`benchmarks/race/decoder/trained.py`)" if header.made else "a folder"
+    model = "trained for this benchmark (`benchmarks/race/decoder/trained.py`)" if header.made else "a folder"
     lines = [
-        "# The race of decoders",
+        "# Comparison of pruning methods on a decoder",
         "",
         "<!-- not run: a benchmark of an hour -->",
         "```bash",
@@ -137,21 +138,23 @@ def markdown(header: Header, entries: Sequence[Entry]) -> str:
         "",
         "- " + ", ".join(f"{key} {value}" for key, value in header.machine.items()) + ".",
         f"- Model: {header.name}, a Llama {model}: {own.layers} layers, {own.hidden} wide.",
-        f"- Columns: the share that is gone of the {own.attention + own.feed_forward:,} parameters of attention's q, k, v, o "
-        f"({own.attention:,}) and of the three maps of feed-forward blocks ({own.feed_forward:,}). The other {own.others:,}, "
-        "embeddings and norms, are neither cut nor counted. “at x%”: what was removed where it is more than a point off.",
-        f"- Text: docstrings of the standard library and of numpy and the language reference, in blocks of {header.block} "
-        f"tokens, no module, file or topic in two splits: {counts}. Every arm gets the same {asked.calibration} of train a "
-        f"draw. Recovery: one epoch over all of these of train, LoRA with the dense model as teacher, batches of {asked.batch}, "
-        f"learning rate {asked.learning_rate:g}, for every arm alike.",
-        "- Intervals: paired bootstrap over test blocks, which takes those of a document for independent.",
-        "- `llm-pruner`, `flap`, `slicegpt` and `slimgpt` are re-implementations, not their authors' code: what was built stands "
-        "at the top of `taylor.py`, `flap.py`, `sliced_llama.py` and `slimgpt.py` in `benchmarks/race/arms`.",
+        f"- Columns: the share that was removed of {own.attention + own.feed_forward:,} parameters: those of attention's q, k, v "
+        f"and o ({own.attention:,}) and of the three maps of feed-forward blocks ({own.feed_forward:,}). The other "
+        f"{own.others:,}, embeddings and norms, are neither cut nor counted. “at x%” is the share that was removed, if it is "
+        "more than a point off the target.",
+        "- Text: docstrings of the standard library and of numpy, and the language reference, in blocks of "
+        f"{header.block} tokens; no module, file or topic is in two splits: {counts}. In each draw, all arms get the same "
+        f"{asked.calibration} blocks of train.",
+        "- Recovery is the same for every arm: one epoch over all blocks of train, LoRA with the dense model as teacher, batches "
+        f"of {asked.batch}, learning rate {asked.learning_rate:g}.",
+        "- Intervals: paired bootstrap over test blocks, treating blocks of one document as independent.",
+        "- `llm-pruner`, `flap`, `slicegpt` and `slimgpt` are re-implementations, not their authors' code. The first lines of "
+        "`taylor.py`, `flap.py`, `sliced_llama.py` and `slimgpt.py` in `benchmarks/race/arms` say what exactly is implemented.",
     ]
     if dense is not None and dense.perplexity is not None and dense.test is not None:
         lines.append(
-            f"- Dense: perplexity {dense.perplexity:.2f} and {dense.test:.1%} on test, "
-            f"{_validated(dense)} on validation. By the frequencies of tokens in train alone: {header.frequencies:.1f} on test."
+            f"- Dense: perplexity {dense.perplexity:.2f} and {dense.test:.1%} on test, {_validated(dense)} on validation. "
+            f"A model that knows only the token frequencies of train has a perplexity of {header.frequencies:.1f} on test."
         )
     lines.append("")
     for stage, heading in HEADINGS.items():

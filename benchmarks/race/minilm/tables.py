@@ -55,7 +55,7 @@ def markdown(entries: Sequence[Entry], layers: Sequence[LayerSpectrum], header: 
     counts = ", ".join(f"{count} {role}" for role, count in header.samples.items())
     columns = " | ".join(f"{100 * target:.4g}%" for target in targets)
     lines = [
-        f"# The race on {header.name}",
+        f"# Comparison of pruning methods on {header.name}",
         "",
         "<!-- not run: a benchmark of minutes to hours -->",
         "```bash",
@@ -63,11 +63,14 @@ def markdown(entries: Sequence[Entry], layers: Sequence[LayerSpectrum], header: 
         "```",
         "",
         "- " + ", ".join(f"{name} {value}" for name, value in header.machine.items()) + ".",
-        f"- {header.encoder}, a sentence encoder: mean of the last hidden states over all tokens, made length 1.",
-        f"- Sentences of the Python standard library's documentation, no module or topic in two splits: {counts}. Every arm "
-        f"scores, rotates and refits on the same {header.calibration} of train; no label is used, and nothing is trained.",
-        "- Each cell: mean cosine to the dense model's embedding / Spearman correlation of the similarities of all pairs, on "
-        "test, mean over calibration draws. “at x%” is what was removed where it is more than a point off the target.",
+        f"- Model: {header.encoder}, a sentence encoder. The embedding is the mean of the last hidden states over all tokens, "
+        "normalised to length 1.",
+        f"- Data: sentences of the Python standard library's documentation; no module or topic is in two splits: {counts}. All "
+        f"arms score, rotate and refit on the same {header.calibration} sentences of train. No labels are used, and nothing is "
+        "trained.",
+        "- Cells: mean cosine similarity to the dense model's embedding / Spearman correlation of the similarities of all pairs, "
+        "on test, the mean over calibration draws. “at x%” is the share that was removed, if it is more than a point off the "
+        "target.",
         "",
         "## One cut, no recovery",
         "",
@@ -79,9 +82,9 @@ def markdown(entries: Sequence[Entry], layers: Sequence[LayerSpectrum], header: 
         lines.append(f"| {arm} | {draws([entry for entry in row if entry])} | {' | '.join(map(_cell, row))} |")
     lines += [
         "",
-        "Cosine on validation, on which decisions were made, then `ours/best` minus the arm on test, with its 95% ",
+        "Cosine on validation, where decisions were made; then `ours/best` minus the arm on test, with its 95% interval ",
     ]
-    lines[-1] += "interval (paired bootstrap over sentences):"
+    lines[-1] += "(paired bootstrap over sentences):"
     lines += ["", f"| arm | {columns} | {columns} |", "|---|" + "---|" * (2 * len(targets))]
     for _, arm in arms:
         row = [found.get((arm, target)) for target in targets]

@@ -71,9 +71,10 @@ def markdown(
     if dense is not None and dense.test is not None and dense.validation is not None:
         lines += [f"- Dense: {dense.test:.2%} on test, {dense.validation:.2%} on validation."]
     lines += [
-        f"- Every arm gets the same {calibration} training samples a draw; arms that look at no sample are cut once (-).",
-        f"- Accuracy on {clips} test clips, the mean over draws; behind it the difference to dense in points with its 95% "
-        "interval (paired bootstrap over clips). “at x%” is what was removed where it is more than a point off the target.",
+        f"- In each draw, all arms get the same {calibration} training samples. Arms that use no samples are cut once (-).",
+        f"- Cells: accuracy on {clips} test clips, the mean over draws; then the difference from the dense model in points, with "
+        "its 95% interval (paired bootstrap over clips). “at x%” is the share that was removed, if it is more than a point off "
+        "the target.",
         "",
     ]
     if picture:
@@ -88,7 +89,7 @@ def markdown(
             continue
         lines += [f"## {heading}", "", *_table(of_stage, "accuracy"), ""]
         if any(entry.best_minus for entry in of_stage):
-            lines += ["`ours/best` minus the arm, in points; bold where the interval leaves out zero:", ""]
+            lines += ["`ours/best` minus the arm, in points; bold if the interval does not contain zero:", ""]
             lines += [*_table([entry for entry in of_stage if entry.arm != "ours/best"], "behind"), ""]
     failed = sorted({(entry.arm, entry.detail) for entry in entries if entry.status is Status.NOT_RUNNABLE})
     if failed:
@@ -100,7 +101,11 @@ def markdown(
 
 def spectrum_lines(layers: Sequence[LayerSpectrum]) -> list[str]:
     """The ranks of every layer, as a section of a page."""
-    lines = ["## Energy spectrum of the dense model", "", "Ranks that hold 99% of a head's energy, heads in order.", ""]
+    lines = ["## Energy spectrum of the dense model", ""]
+    lines += [
+        "The number of ranks that contain 99% of a head's energy: the mean over heads, then every head in order.",
+        "",
+    ]
     lines += ["| layer | width | QK | VO |", "|---|---|---|---|"]
     for layer in layers:
         qk, vo = (f"{sum(side) / len(side):.1f} ({', '.join(map(str, side))})" for side in (layer.qk, layer.vo))

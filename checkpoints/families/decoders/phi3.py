@@ -34,8 +34,8 @@ def _sizes(config: Config) -> GroupedSizes:
         if kind != "default":
             raise UnusableConfigError(
                 key,
-                f"positions of type {kind} are not supported: Phi-3 takes every other than default for longrope, whose angles "
-                "change with the length of a text. Use a model of at most 4096 tokens, which has none",
+                f"positions of type {kind} are not supported: Phi-3 treats every type except default as longrope, whose angles "
+                "depend on the length of the text. Use a model for at most 4096 tokens, which does not need it",
             )
     sizes = sizes_of(PHI3.filled({"pad_token_id": _PADDING, **config}), Biases())
     return replace(sizes, rotary=rotated_channels(config, sizes.head_dim, 1.0))

@@ -56,7 +56,7 @@ async def data_files(
             yield _of(out)
     else:
         usable = "a folder, a parquet, csv or jsonl file, a datasets.Dataset or a DatasetDict"
-        detail = f"A {type(data).__name__} is no data: give {usable}."
+        detail = f"A {type(data).__name__} is not data: give {usable}."
         raise _unusable(detail, "dataset_schema")
 
 
@@ -77,7 +77,7 @@ async def _told(
 
 def _single(path: Path) -> LocalFile:
     if path.suffix != ".parquet":
-        detail = f"{path} is no file of rows. Give a folder, a parquet, csv or jsonl file, a datasets.Dataset or a DatasetDict."
+        detail = f"{path} is not a data file. Give a folder, a parquet, csv or jsonl file, a datasets.Dataset or a DatasetDict."
         raise _unusable(detail, "file_type_refused")
     split = split_of(path.name)
     return LocalFile(path.name if lone_split(split) == split else "train.parquet", path)
@@ -85,7 +85,7 @@ def _single(path: Path) -> LocalFile:
 
 def _layout(folder: Path, splits: Splits) -> Layout:
     if not folder.is_dir():
-        raise _unusable(f"There is no folder and no file {folder}.", "file_missing")
+        raise _unusable(f"There is no file or folder {folder}.", "file_missing")
     try:
         return find_layout(folder, splits)
     except contract.SecateurError as error:

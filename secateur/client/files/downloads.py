@@ -51,12 +51,12 @@ def _inside(folder: Path, name: str) -> Path:
     parts = PurePosixPath(name).parts
     odd = not parts or name.startswith("/") or any(part in ("..", ".") for part in parts)
     if odd or any(sign in name for sign in "\\:\0") or any(ord(sign) < 32 for sign in name):
-        detail = f"The service names a file {name!r}, which could lead out of the folder. Nothing was fetched."
+        detail = f"The service lists a file {name!r}, which could be outside the output folder. Nothing was downloaded."
         raise errors.UnexpectedAnswer(detail, code="file_name_refused")
     place = folder.joinpath(*parts)
     if not place.resolve().is_relative_to(folder.resolve()):
         raise errors.UnexpectedAnswer(
-            f"{place} leads out of {folder} by a link. Remove the link.", code="file_name_refused"
+            f"{place} is a link that leads out of {folder}. Remove the link.", code="file_name_refused"
         )
     return place
 
@@ -110,7 +110,7 @@ async def _fetch(
         # What lay there was something else: once more from the start.
         await _fetch(connection, address, file, part, tally)
         return
-    detail = f"{file.name} did not arrive as announced: its SHA-256 differs. Nothing of it was kept; download again."
+    detail = f"The SHA-256 of {file.name} is wrong after the download. The file was discarded; download it again."
     raise errors.ChecksumMismatch(detail, code="checksum_mismatch")
 
 

@@ -31,7 +31,7 @@ def model_files(folder: Path) -> list[LocalFile]:
     Raises InvalidRequest where the folder holds no checkpoint, or weights that do not fit its config.json.
     """
     if not folder.is_dir():
-        raise _unusable(f"{folder} is no folder. Give a folder as `save_pretrained` writes it.", "file_missing")
+        raise _unusable(f"{folder} is not a folder. Give a folder as `save_pretrained` writes it.", "file_missing")
     every = sorted(path.name for path in folder.iterdir())
     names = names_in(folder)
     try:

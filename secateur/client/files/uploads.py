@@ -102,7 +102,9 @@ async def _checked(connection: Connection, as_: type[R], where: str, found: R) -
     waited, looks = 0.0, 0
     while found.state is UploadState.CHECKING:
         if waited > CHECK_SECONDS:
-            detail = f"The check of {found.id} has not ended after {waited:.0f} seconds. It goes on; look at it later."
+            detail = (
+                f"The check of {found.id} has not ended after {waited:.0f} seconds. It continues; look again later."
+            )
             raise errors.Unavailable(detail, code="still_checking")
         pause = min(LONGEST_LOOK, delay(looks))
         await connection.backend.sleep(pause)
@@ -211,7 +213,7 @@ async def _piece(connection: Connection, place: str, file: _Sent, offset: int) -
     """Send what follows `offset`; returns the new one."""
     data = await connection.backend.work(lambda: _read(file.path, offset))
     if not data and offset < file.size:
-        detail = f"{file.path} has become shorter while it was sent. Upload it again."
+        detail = f"{file.path} became shorter while it was being sent. Upload it again."
         raise errors.ChecksumMismatch(detail, code="checksum_mismatch")
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
     headers = {

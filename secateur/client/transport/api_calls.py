@@ -46,11 +46,11 @@ class ApiCalls:
         """As `Secateur.upload_model`."""
         if isinstance(model, str | Path):
             if processor is not None:
-                raise InvalidRequest("A folder has its processor's files inside: `processor` goes with a live model.")
+                raise InvalidRequest("`processor` is only for a model object: a folder contains its processor's files.")
             folder = Path(model)
             return await self._upload_model(folder, name or folder.resolve().name, progress)
         if not hasattr(model, "save_pretrained"):
-            detail = f"A {type(model).__name__} is no model: give a folder, or a model of transformers."
+            detail = f"A {type(model).__name__} is not a model: give a folder, or a transformers model."
             raise InvalidRequest(detail, code="file_type_refused")
         live = saved(model, processor)
         work = self._connection.backend.work

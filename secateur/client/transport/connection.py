@@ -175,7 +175,7 @@ def parsed(kind: type[M], response: httpx.Response) -> M:
         first = error.errors()[0]
         where = "/".join(map(str, first["loc"]))
         detail = (
-            f"{response.request.url} did not answer as a Secateur service of this version does "
+            f"The response of {response.request.url} is not that of a Secateur service of this version "
             f"({where or 'body'}: {first['msg']}). "
             "Check the URL, or install the client of the service's version: pip install . in a checkout of it."
         )
@@ -187,7 +187,7 @@ def segment(text: str | int) -> str:
     # A dot segment is resolved away even where its dots are escaped.
     escaped = quote(str(text), safe="")
     if escaped in ("", ".", ".."):
-        raise errors.InvalidRequest(f"{text!r} is no identifier.", code="invalid_request")
+        raise errors.InvalidRequest(f"{text!r} is not an identifier.", code="invalid_request")
     return escaped
 
 
@@ -214,7 +214,7 @@ def address(url: str | None) -> str:
         _, at, shown = given.rpartition("@")
         shown = f"***@{shown}" if at else shown
         raise errors.InvalidRequest(
-            f"{shown!r} is no URL of a service. Give one such as {DEFAULT_URL}.", code="invalid_request"
+            f"{shown!r} is not the URL of a service. Give one such as {DEFAULT_URL}.", code="invalid_request"
         )
     return given
 
@@ -241,7 +241,7 @@ def open_connection(
     key = (api_key if api_key is not None else os.environ.get(API_KEY, "")).strip()
     if not (key.isascii() and key.isprintable()):
         raise errors.InvalidRequest(
-            "The API key has characters that no key has. Copy it again: sk_…", code="unauthenticated"
+            "The API key contains characters that no key contains. Copy it again: sk_…", code="unauthenticated"
         )
     first = retries if first_retries is None else first_retries
     return Connection(backend, url, key or None, retries, first, f"secateur-python/{version('secateur')}")

@@ -67,7 +67,7 @@ class PruningOptions:
     scope: Annotated[Scope | None, _option("One threshold for the model, or one per layer.")] = None
     balance: Annotated[Balance | None, _option("Rank QK and VO together, or remove equal shares.")] = None
     only: Annotated[
-        Side | None, _option("Of an encoder and a decoder (Whisper), prune this one and leave the other's layers.")
+        Side | None, _option("For models with both (Whisper): prune only the encoder's or only the decoder's layers.")
     ] = None
     layout: Annotated[Layout | None, _option("`stock`: the result loads without custom code.")] = None
     align: Annotated[

@@ -83,7 +83,7 @@ def test_a_job_without_a_result_gives_a_step_only_to_who_asks_for_one(
     worker.commit(0, {})
     worker.commit(1, FILES)
     for refused in (running.checkpoint, lambda: running.download(tmp_path / "pruned")):
-        with pytest.raises(errors.Conflict, match=r"is running and has no result; .* finished: 1\. Wait") as caught:
+        with pytest.raises(errors.Conflict, match=r"is running and has no result; finished steps: 1\. Wait") as caught:
             refused()
         assert caught.value.code == "no_result"
     assert not (tmp_path / "pruned").exists()

@@ -150,7 +150,7 @@ def test_of_a_result_its_code_stays(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:
-    with pytest.raises(errors.InvalidRequest, match="no folder"):
+    with pytest.raises(errors.InvalidRequest, match="not a folder"):
         client.upload_model(tmp_path / "nowhere")
     with pytest.raises(errors.InvalidRequest, match=r"no config\.json"):
         client.upload_model(tmp_path)
@@ -158,7 +158,7 @@ def test_a_folder_that_is_no_checkpoint(client: Any, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(errors.InvalidRequest, match=r"only pytorch_model\.bin, a pickle.*secateur convert FOLDER"):
         client.upload_model(tmp_path)
-    with pytest.raises(errors.InvalidRequest, match="int is no model"):
+    with pytest.raises(errors.InvalidRequest, match="int is not a model"):
         client.upload_model(3)
 
 
@@ -229,7 +229,7 @@ def test_datasets_of_the_datasets_library(client: Any, tmp_path: Path) -> None:
     assert (found.rows, found.labels, found.modality) == ({"train": 2}, ("low", "high"), "audio")
     both = datasets.DatasetDict({"train": one, "test": one.select([1])})
     assert client.upload_dataset(both).contents.rows == {"train": 2, "test": 1}
-    with pytest.raises(errors.InvalidRequest, match="int is no data"):
+    with pytest.raises(errors.InvalidRequest, match="int is not data"):
         client.upload_dataset(3)
 
 

@@ -27,7 +27,7 @@ def test_both_clients_submit_steer_and_delete(client: Any, pair: tuple[str, str]
     assert [job.name for job in sweep.jobs()] == [row.label for row in sweep.rows]
     assert sweep.pause().state == "paused"
     assert sweep.resume().view.jobs == {"queued": 12}
-    with pytest.raises(errors.WaitTimeout, match="goes on"):
+    with pytest.raises(errors.WaitTimeout, match="It continues"):
         sweep.wait(timeout=0)
     with pytest.raises(errors.Conflict):
         client.delete_sweep(sweep.id)

@@ -70,7 +70,7 @@ def test_compressed_bodies_are_told_so(client: TestClient, coding: str) -> None:
 
 def test_a_name_that_stands_twice_is_refused(client: TestClient) -> None:
     answer = client.post("/v1/jobs", content=b'{"seed": 1, "limits": {}, "seed": 2}', headers={"content-type": JSON})
-    assert "'seed' stands twice" in problem(answer, 422, "invalid_request")["detail"]
+    assert "'seed' occurs twice" in problem(answer, 422, "invalid_request")["detail"]
 
 
 def test_every_route_with_a_body_of_json_reads_it_by_these_rules(app: FastAPI) -> None:

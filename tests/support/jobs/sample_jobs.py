@@ -109,7 +109,7 @@ def _failed(session: Session) -> str:
     item = ErrorItem(
         pointer="/pruning/target/attention_sparsity", code=ErrorCode.SPARSITY_OUT_OF_REACH, detail="maximum 0.8321"
     )
-    detail = "entire_head can remove at most 0.8321 of this model's attention parameters; 0.9500 was asked for."
+    detail = "entire_head can remove at most 0.8321 of this model's attention parameters; the target is 0.9500."
     transitions.fail(session, lease, JobError(code=ErrorCode.SPARSITY_OUT_OF_REACH, detail=detail, errors=(item,)))
     return lease.job_id
 

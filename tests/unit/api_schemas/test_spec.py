@@ -12,22 +12,22 @@ TARGET = {"target": {"attention_sparsity": 0.5}}
 @pytest.mark.parametrize(
     ("pruning", "words"),
     [
-        ({"layout": "stock"}, "ask for another granularity with it: entire_head, same_channel, per_head"),
+        ({"layout": "stock"}, "use another granularity with it: entire_head, same_channel, per_head"),
         (
             {"layout": "stock", "target": {"attention_sparsity": 0.5, "ffn_sparsity": 0.5}},
-            "ask for another granularity",
+            "use another granularity",
         ),
-        ({"granularity": "per_head", "layout": "stock", "exclude_layers": [0]}, "leave no layer out"),
-        ({"criterion": "taylor"}, "set labels to data, or take fisher_gate"),
+        ({"granularity": "per_head", "layout": "stock", "exclude_layers": [0]}, "exclude no layers"),
+        ({"criterion": "taylor"}, "set labels to data, or use fisher_gate"),
         ({"preset": "none"}, "'best' or 'paper'"),
         ({"target": {"attention_sparsity": 0.5, "flops": 0.1}}, "one"),
         ({"target": {"max_drop": 1.0}}, "write 0.01 for 1 point"),
         ({"target": {"max_drop": 0.5}}, "a drop of 50 points.* write 0.005 for 0.5 points"),
-        ({"target": {"max_drop": 25}}, "20 points are the most; 0.01 is one point \\[type"),
-        ({"target": {"max_drop": 0.01, "flops": 0.5}}, "give one of them"),
+        ({"target": {"max_drop": 25}}, "the maximum is 20 points; 0.01 is one point \\[type"),
+        ({"target": {"max_drop": 0.01, "flops": 0.5}}, "give only one of them"),
         ({"target": {"of": "flops"}}, "give max_drop"),
-        ({"target": {"max_drop": 0.01}, "schedule": {"steps": 2}}, "met in one cut.* leave steps out"),
-        ({"target": {"max_drop": 0.01, "of": "ffn_sparsity"}, "parts": ["attention"]}, "says by itself what is cut"),
+        ({"target": {"max_drop": 0.01}, "schedule": {"steps": 2}}, "reached in one cut.* leave out steps"),
+        ({"target": {"max_drop": 0.01, "of": "ffn_sparsity"}, "parts": ["attention"]}, "already says what is cut"),
     ],
 )
 def test_a_refusal_says_what_to_do(pruning, words):
@@ -51,7 +51,7 @@ def test_a_bound_on_the_drop_is_the_smallest_by_flops_in_one_step():
 
 def test_there_is_one_bound_on_the_drop():
     for more, words in (
-        ({"stop": {"max_drop": 0.02}}, "leave stop out"),
+        ({"stop": {"max_drop": 0.02}}, "leave out stop"),
         ({"evaluate": {"latency_batch_sizes": []}}, "latency_batch_sizes"),
     ):
         with pytest.raises(ValidationError, match=words):

@@ -64,11 +64,11 @@ def test_a_latency_that_is_not_measurable_is_not_said_to_be_met() -> None:
     ("widths", "asked", "reason"),
     [
         (UNEVEN, {"granularity": "ragged"}, "In 1 of 2 layers heads differ in width, or QK from VO"),
-        (UNEVEN, {"granularity": "ragged"}, "Ask for granularity head_and_width with align 8, or for entire_head."),
-        (UNEVEN, {"granularity": "per_head", "align": 1}, "Ask for align 8."),
-        (UNEVEN, {"granularity": "per_head", "align": 8}, "Ask for granularity entire_head"),
-        (ODD, {"granularity": "per_head", "align": 1}, "In 2 of 2 layers the width of heads is no multiple of 4"),
-        (EVEN, {"granularity": "per_head", "align": 1}, "so they are not why"),
+        (UNEVEN, {"granularity": "ragged"}, "Use granularity head_and_width with align 8, or entire_head."),
+        (UNEVEN, {"granularity": "per_head", "align": 1}, "Use align 8."),
+        (UNEVEN, {"granularity": "per_head", "align": 8}, "Use granularity entire_head"),
+        (ODD, {"granularity": "per_head", "align": 1}, "In 2 of 2 layers the width of heads is not a multiple of 4"),
+        (EVEN, {"granularity": "per_head", "align": 1}, "so they are not the cause"),
     ],
 )
 def test_a_slower_step_says_why_and_what_to_ask_for(
@@ -79,7 +79,7 @@ def test_a_slower_step_says_why_and_what_to_ask_for(
     assert said is not None
     assert said.startswith("Step 1 is slower than the original at batch 1 (0.80×).")
     assert reason in said
-    assert said.endswith("With more samples a batch it is faster: at batch 8, 1.30× (1.27 to 1.33×).")
+    assert said.endswith("With more samples per batch it is faster: at batch 8, 1.30× (1.27 to 1.33×).")
     covered = speed.slower(step(timed(0.8), timed(1.0, 0.4, batch_size=8), widths=widths), pruning)
     assert covered is not None
     assert covered.endswith("At batch 8 it is not measurable here (0.80 to 1.20×).")

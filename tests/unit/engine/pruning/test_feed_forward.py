@@ -300,7 +300,7 @@ def test_blocks_that_have_no_more_to_give_leave_the_rest_to_attention():
     [
         ({"target": {"attention_sparsity": 0.5, "flops": 0.5}}, "name exactly one"),
         ({"target": {"ffn_sparsity": 0.5, "latency": 0.5}}, "name exactly one"),
-        ({"target": {"ffn_sparsity": 0.5}, "parts": ["attention"]}, "says by itself"),
+        ({"target": {"ffn_sparsity": 0.5}, "parts": ["attention"]}, "already says"),
         ({"target": {"latency": 0.2}, "parts": ["attention", "feed_forward"], "layout": "stock"}, "unequal"),
         ({"target": {"flops": 0.2}, "parts": ["attention", "feed_forward"], "scope": "local"}, "one threshold"),
         ({"target": {"flops": 0.2}, "parts": ["attention", "attention"]}, "once"),

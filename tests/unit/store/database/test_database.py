@@ -53,12 +53,12 @@ def _in_words(index: ReflectedIndex) -> dict[str, object]:
 def test_a_database_that_cannot_hold_every_text_is_refused_in_words(postgres_url: str, tmp_path: Path) -> None:
     with fresh_database(postgres_url, "template0", "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'") as url:
         database = Database(url)
-        with pytest.raises(EncodingError, match="is SQL_ASCII, and has to be UTF8"):
+        with pytest.raises(EncodingError, match="is SQL_ASCII, but must be UTF8"):
             database.migrate()
         database.close()
         found = check_database(Settings(data_dir=tmp_path, database_url=url), may_be_absent=False)
     assert [(each.verdict, (each.remedy or "").partition(":")[0]) for each in found] == [
-        (Verdict.WRONG, "Make another and name it in SECATEUR_DATABASE_URL")
+        (Verdict.WRONG, "Create another and name it in SECATEUR_DATABASE_URL")
     ]
 
 
