@@ -22,7 +22,7 @@ from service.services import Services
 from store.jobs import transitions
 from tests.integration.service.conftest import claim
 from tests.integration.service.page.test_page_jobs import drawn, finish
-from tests.support.jobs.sample_jobs import SampleJobs, falling, fill
+from tests.support.jobs.sample_jobs import TOLD, SampleJobs, falling, fill
 from tests.support.jobs.sample_metrics import measured_step
 from tests.support.pages import BROWSER, Page
 
@@ -187,6 +187,25 @@ def test_a_running_job_is_never_empty(client: TestClient, samples: SampleJobs) -
     assert page.all("tr", data_x="3.5")
     assert "INFO step 1 of 2: epoch 19" in page.text
     assert "Peak memory 3.00 GB" in page.text
+
+
+def test_the_curve_of_a_recovery_that_did_not_finish(client: TestClient, samples: SampleJobs) -> None:
+    told = {"step 2": [point for loss in TOLD for point in loss.points]}
+    for job in (samples.interrupted, samples.cancelled):
+        answer = client.get(f"/jobs/{job}", headers=BROWSER)
+        assert drawn(answer.text, "loss") == told
+        assert "The epochs that step 2 completed before the job ended." in Page(answer).text
+        # Beside the recoveries that did, on their own tab.
+        both = drawn(client.get(f"/jobs/{job}?tab=training", headers=BROWSER).text, "loss")
+        assert list(both) == ["step 1", "step 2"]
+        assert [value for value in both["step 2"] if value is not None] == told["step 2"]
+    # Of a job that has a result there is nothing that did not finish.
+    assert "did not finish" not in look(client, f"/jobs/{samples.finished}").text
+
+
+def test_a_paused_job_says_what_it_waits_for(client: TestClient, samples: SampleJobs) -> None:
+    assert "Paused. Resume the job to go on" in look(client, f"/jobs/{samples.paused}").text
+    assert "Waiting for a worker." in look(client, f"/jobs/{samples.queued}").text
 
 
 def test_phases_go_by_one_after_the_other(client: TestClient, services: Services, job_id: str) -> None:
