@@ -16,7 +16,7 @@ from service.access.turns import FairRoute
 from service.core.jobs import checkpoints, jobs
 from service.dependencies import ToReadJobs
 from service.page.figures import heat_maps, step_curves
-from service.page.job_parts import failure, outcome, timeline
+from service.page.job_parts import failure, inputs, outcome, timeline
 from service.page.rendering import answer, part_wanted, visible_json
 from service.routes.parameters import JobPath
 from service.services import Services
@@ -78,6 +78,7 @@ def _head(services: Services, job: JobResource) -> dict[str, Any]:
         "timeline": rows,
         "outcome": outcome.of_job(services, job),
         "failure": failure.explained(job),
+        "inputs": inputs.inputs_of(services, job),
     }
 
 

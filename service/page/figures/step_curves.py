@@ -114,14 +114,14 @@ def _span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
 
 def _times(steps: Sequence[StepMetrics], timed: Mapping[int, Sequence[Latency | None]]) -> Iterator[Series]:
     """The cut model's, and beside it the original's from the same rounds. At step 0 both are the original."""
-    for size, found in timed.items():
+    for number, (size, found) in enumerate(timed.items()):
         own = tuple(
             None if row is None else (row.p50_ms if step.step else row.dense_p50_ms) / size
             for step, row in zip(steps, found, strict=True)
         )
         yield Series(f"batch {size}", own)
         dense = tuple(None if row is None else row.dense_p50_ms / size for row in found)
-        yield Series(f"original, batch {size}", dense, "level")
+        yield Series(f"original, batch {size}", dense, "level", like=2 * number)
 
 
 def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:

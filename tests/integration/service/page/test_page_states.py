@@ -166,7 +166,7 @@ def test_nothing_removed_is_no_green_success(client: TestClient, samples: Sample
     assert not page.all("span", class_="state succeeded")
     assert not page.all("a", id="download")
     # In the list the original's number is said to be the original's.
-    assert "91.8% accuracy, validation; original" in look(client, "/").text
+    assert "91.8% accuracy; original" in look(client, "/").text
 
 
 def test_a_running_job_is_never_empty(client: TestClient, samples: SampleJobs) -> None:
