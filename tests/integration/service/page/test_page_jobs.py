@@ -394,6 +394,8 @@ def test_a_sweep_is_a_table_with_its_fronts(client: TestClient, services: Servic
     page = look(client, address)
     assert "attention_sparsity=0.25" in page.text
     assert "Accuracy against FLOPs" in page.text
+    # Equally good and equally cheap: none is beaten, so nothing speaks of those that are.
+    assert "dominated" not in page.text
     assert "<i>seeds" not in client.get(address, headers=BROWSER).text
     part = client.get(address, headers=BROWSER | RENEW | {"HX-Target": "sweep"}).text
     assert part.lstrip().startswith('<section id="sweep"')

@@ -1,5 +1,6 @@
 """What a job's page opens with in every state: the answer, the timeline, the error and what to do."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,6 +202,14 @@ def test_the_curve_of_a_recovery_that_did_not_finish(client: TestClient, samples
         assert [value for value in both["step 2"] if value is not None] == told["step 2"]
     # Of a job that has a result there is nothing that did not finish.
     assert "did not finish" not in look(client, f"/jobs/{samples.finished}").text
+
+
+def test_what_belongs_together_has_one_colour(client: TestClient, samples: SampleJobs) -> None:
+    text = client.get(f"/jobs/{samples.finished}", headers=BROWSER).text
+    times = text.split('id="figure-times"')[1].split("</figure>")[0]
+    colours = {name: colour for colour, name in re.findall(r'data-colour="(\d)">([^<]*)</th>', times)}
+    assert colours == {"batch 1": "0", "original, batch 1": "0", "batch 8": "2", "original, batch 8": "2"}
+    assert times.count('class="s0 ') == times.count('class="s2 ') == 2
 
 
 def test_a_paused_job_says_what_it_waits_for(client: TestClient, samples: SampleJobs) -> None:
