@@ -85,7 +85,7 @@ def test_the_list_shows_states_places_and_results(
     page = look(client, "/")
     assert "number 1 in the queue" in page.text
     assert "91.0%" in page.text
-    assert "accuracy, validation; was 95.0%" in page.text
+    assert "accuracy; was 95.0%" in page.text
     assert "team=speech" in page.text
     assert {f"/jobs/{done}", f"/jobs/{waiting}"} <= set(page.addresses())
     assert page.all("div", id="jobs", hx_trigger="every 2s")
