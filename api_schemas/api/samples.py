@@ -16,7 +16,7 @@ class SampleMedia(FrozenModel):
     seconds: float | None = None
     """Duration of the whole recording."""
     width: int | None = None
-    """Of the whole image, in pixels."""
+    """Of the whole image, in pixels, turned as its EXIF data says."""
     height: int | None = None
 
 
@@ -35,7 +35,8 @@ class DatasetSample(FrozenModel):
     text_pair: str | None = None
     """The second text of a pair."""
     label: str | None = None
-    """Its label, several joined by commas, or its transcript. Null if it has none."""
+    """Its label, several joined by commas, its transcript, or the answers to its question, joined by semicolons and empty if the
+    text has none. Null if it has none of these."""
     media: SampleMedia | None = None
     """Null for texts, and for a recording or image from which no sample could be made."""
 

@@ -16,7 +16,7 @@ from service.access.turns import FairRoute
 from service.core.jobs import checkpoints, jobs
 from service.dependencies import ToReadJobs
 from service.page.figures import heat_maps, step_curves
-from service.page.job_parts import failure, outcome, timeline
+from service.page.job_parts import failure, inputs, outcome, timeline
 from service.page.rendering import answer, part_wanted, visible_json
 from service.routes.parameters import JobPath
 from service.services import Services
@@ -78,6 +78,7 @@ def _head(services: Services, job: JobResource) -> dict[str, Any]:
         "timeline": rows,
         "outcome": outcome.of_job(services, job),
         "failure": failure.explained(job),
+        "inputs": inputs.inputs_of(services, job),
     }
 
 
@@ -93,11 +94,12 @@ def _possible(job: JobResource) -> tuple[str, ...]:
 
 def _results(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
     living = job.state not in TERMINAL_STATES
+    told = _told_losses(services, job)
     return {
         "curves": step_curves.curves(job),
         "chosen": chosen_step(job.metrics, job.result),
         "batch_sizes": display.batch_sizes(job.metrics),
-        "losses": step_curves.losses(job, _live_losses(services, job)) if living else None,
+        "losses": step_curves.losses(job, told) if living else step_curves.unfinished(job, told),
         "log_tail": _log_tail(services, job) if living else (),
     }
 
@@ -108,9 +110,9 @@ def _log_tail(services: Services, job: JobResource) -> Sequence[str]:
     return [line for line in lines if line.strip()][-TAIL_LINES:]
 
 
-def _live_losses(services: Services, job: JobResource) -> Sequence[Loss]:
-    """Of a recovery that runs: its step has no metrics yet."""
-    if job.state in TERMINAL_STATES:
+def _told_losses(services: Services, job: JobResource) -> Sequence[Loss]:
+    """Of a recovery that runs, or that did not finish: its step has no metrics. None where the events are gone."""
+    if job.state is JobState.SUCCEEDED:
         return ()
     events = jobs.newest_events(services, job.id, ("loss",), MOST_LOSSES)
     return [event.body for event in events if isinstance(event.body, Loss)]
@@ -132,8 +134,8 @@ def _layers(_: Services, job: JobResource, step: int | None, *__: int | None) ->
 
 
 def _training(services: Services, job: JobResource, *_: int | None) -> dict[str, Any]:
-    live = _live_losses(services, job)
-    return {"losses": step_curves.losses(job, live), "newest_loss": live[-1] if live else None}
+    told = _told_losses(services, job)
+    return {"losses": step_curves.losses(job, told), "newest_loss": told[-1] if told else None}
 
 
 def _unless_gone(tab: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

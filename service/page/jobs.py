@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from api_schemas.enums import TERMINAL_STATES, JobState
+from api_schemas.enums import TERMINAL_STATES, JobState, TargetKind
 from api_schemas.spec.labels import LabelSelector
 from service.access.turns import FairRoute
 from service.core.jobs import jobs
@@ -18,6 +18,14 @@ from store.jobs.job_lists import JobFilter
 
 PAGE = 50
 LIVING_SECONDS, RESTING_SECONDS = 2, 15
+TARGET_NAMES = {
+    TargetKind.ATTENTION_SPARSITY: "attention",
+    TargetKind.FFN_SPARSITY: "feed-forward",
+    TargetKind.PARAMETERS: "parameters",
+    TargetKind.FLOPS: "FLOPs",
+    TargetKind.LATENCY: "latency",
+}
+"""Short, for a column."""
 _SELECTOR: TypeAdapter[LabelSelector] = TypeAdapter(LabelSelector)
 
 router = APIRouter(route_class=FairRoute)
@@ -58,6 +66,7 @@ def jobs_page(
         jobs=page.items,
         filters=filters,
         states=tuple(JobState),
+        target_names=TARGET_NAMES,
         newest=f"/{filters.query()}" if cursor else None,
         older=f"/{filters.query(cursor=page.next_cursor)}" if page.next_cursor else None,
         seconds=LIVING_SECONDS if living else RESTING_SECONDS,

@@ -141,7 +141,7 @@ def test_folders_and_the_pages_of_what_they_become(
     expect(page.locator("table.splits")).to_contain_text("270")
     # Rows by class, and recordings that can be played.
     expect(page.locator("table.classes tbody tr")).to_have_text(
-        [re.compile(r"no\s*150\s*30\s*120"), re.compile(r"yes\s*150\s*0\s*150")]
+        [re.compile(r"no\s*150\s*120\s*30"), re.compile(r"yes\s*150\s*150\s*0")]
     )
     expect(page.locator(".samples audio")).to_have_count(8)
     heard = page.evaluate(

@@ -90,12 +90,17 @@ def curves_drawn(page: Page, count: int) -> None:
 
 
 def note_drawn_words(page: Page) -> None:
-    """From the next page on, what is written on a canvas is kept with it: a drawing has no text to read."""
+    """From the next page on, what is written on a canvas is kept with it, and where a band is: a drawing has no text to read."""
     page.add_init_script(
         """const draw = CanvasRenderingContext2D.prototype.fillText;
         CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
             (this.canvas.words ??= []).push(text);
             return draw.call(this, text, ...more);
+        };
+        const fill = CanvasRenderingContext2D.prototype.fillRect;
+        CanvasRenderingContext2D.prototype.fillRect = function (left, top, width, height) {
+            if (this.globalAlpha < 0.2) (this.canvas.bands ??= []).push({ left, top, width, height });
+            return fill.call(this, left, top, width, height);
         };"""
     )
 
@@ -112,6 +117,23 @@ def assert_plots_say_units(page: Page) -> None:
         })"""
     )
     assert wrong == [], f"not on the plot: {wrong}"
+
+
+def assert_noise_is_a_band(page: Page, figure: str) -> None:
+    """In the figure bands are drawn that follow each other without a gap over the width of the plot. After `note_drawn_words`."""
+    bands, wide = page.evaluate(
+        """(figure) => {
+            const canvas = document.querySelector(`${figure} canvas`);
+            const over = canvas.parentElement.querySelector(".u-over");
+            return [canvas.bands ?? [], over.clientWidth * devicePixelRatio];
+        }""",
+        figure,
+    )
+    assert bands, "no band"
+    assert all(band["height"] > 1 for band in bands)
+    ends = [band["left"] + band["width"] for band in bands]
+    assert all(abs(end - after["left"]) < 1 for end, after in zip(ends, bands[1:], strict=False))
+    assert abs(ends[-1] - bands[0]["left"] - wide) <= 2, f"{bands} in a plot of {wide} pixels"
 
 
 def picture(page: Page, name: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:

@@ -21,11 +21,15 @@ def figures(sweep: SweepDetail) -> tuple[Curves, ...]:
     costs: tuple[tuple[str, str, Cost], ...] = (
         (
             "parameters",
-            "of the parameters",
+            "parameters left",
             lambda row: row.size.total_parameters / size.total_parameters if row.size else None,
         ),
-        ("flops", "of the FLOPs", lambda row: row.size.flops / size.flops if row.size else None),
-        ("latency", "of the time of a pass", lambda row: table.time_share(row) if row.latency else None),
+        ("flops", "FLOPs left", lambda row: row.size.flops / size.flops if row.size else None),
+        (
+            "latency",
+            "time of a pass, share of the original's",
+            lambda row: table.time_share(row) if row.latency else None,
+        ),
     )
     made = (_figure(sweep, name, label, cost, getattr(sweep.fronts, name)) for name, label, cost in costs)
     return tuple(figure for figure in made if figure.x)
@@ -44,10 +48,9 @@ def _figure(sweep: SweepDetail, name: str, label: str, cost: Cost, front: tuple[
             points[at] = better(points.get(at, value), value)
     x = tuple(sorted({*drawn[True], *drawn[False]}))
     unit: Unit = "share" if headline.rate else "number"
-    series = (
-        Series("Pareto-optimal", tuple(map(drawn[True].get, x))),
-        Series("dominated", tuple(map(drawn[False].get, x)), "dots"),
-    )
+    series = [Series("Pareto-optimal", tuple(map(drawn[True].get, x)))]
+    if drawn[False]:
+        series.append(Series("dominated", tuple(map(drawn[False].get, x)), "dots"))
     title = f"{capitalised(metric)} against {name}" if name != "flops" else f"{capitalised(metric)} against FLOPs"
     rows = tuple(formatting.percent(each) for each in x)
     return Curves(
@@ -59,7 +62,7 @@ def _figure(sweep: SweepDetail, name: str, label: str, cost: Cost, front: tuple[
         "share",
         metric,
         unit,
-        series,
+        tuple(series),
         rows,
         row_name="Remaining",
         least=LEAST_SHARE if headline.rate else 0.0,

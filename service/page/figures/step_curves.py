@@ -114,14 +114,14 @@ def _span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
 
 def _times(steps: Sequence[StepMetrics], timed: Mapping[int, Sequence[Latency | None]]) -> Iterator[Series]:
     """The cut model's, and beside it the original's from the same rounds. At step 0 both are the original."""
-    for size, found in timed.items():
+    for number, (size, found) in enumerate(timed.items()):
         own = tuple(
             None if row is None else (row.p50_ms if step.step else row.dense_p50_ms) / size
             for step, row in zip(steps, found, strict=True)
         )
         yield Series(f"batch {size}", own)
         dense = tuple(None if row is None else row.dense_p50_ms / size for row in found)
-        yield Series(f"original, batch {size}", dense, "level")
+        yield Series(f"original, batch {size}", dense, "level", like=2 * number)
 
 
 def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
@@ -134,14 +134,14 @@ def _size(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> Curves:
     )  # fmt: skip
 
 
-def losses(job: JobResource, live: Sequence[Loss] = ()) -> Curves | None:
-    """The training loss of every recovery, one over the other, and of one that runs (`live`). None where there is no curve.
+def losses(job: JobResource, told: Sequence[Loss] = ()) -> Curves | None:
+    """The training loss of every recovery, one over the other, and of one that runs or did not finish (`told`). None where there
+    is no curve.
 
     By parts of epochs, where these are known, the newest `MOST_BY_BATCH` recoveries; else by epochs.
     """
     found = {step.step: display.loss_curve(step.losses) for step in job.metrics if step.losses}
-    for step, points in _running(job, live):
-        found[step] = (*found.get(step, ()), *points)
+    found |= _without_metrics(job, told)
     if not found:
         return None
     if all(x.is_integer() for curve in found.values() for x, _ in curve):
@@ -153,29 +153,44 @@ def losses(job: JobResource, live: Sequence[Loss] = ()) -> Curves | None:
     return _of_recoveries(newest, caption, "number")
 
 
+def unfinished(job: JobResource, told: Sequence[Loss]) -> Curves | None:
+    """The training loss of the recovery that a job which ended did not finish. None where there is no curve."""
+    step, points = max(_without_metrics(job, told).items(), default=(0, ()))
+    caption = f"The epochs that step {step} completed before the job ended. "
+    return _alone(step, points, "Training loss of the recovery that did not finish", caption)
+
+
 def recovery(step: StepMetrics) -> Curves | None:
     """The training loss of one recovery. None of a single number, or where nothing was trained."""
-    points = display.loss_curve(step.losses)
+    return _alone(step.step, display.loss_curve(step.losses), "Training loss")
+
+
+def _alone(step: int, points: Points, title: str, begin: str = "") -> Curves | None:
+    """`begin`: of its caption."""
     if len(points) < 2:
         return None
     by_epoch = all(x.is_integer() for x, _ in points)
     caption = "Mean over each epoch." if by_epoch else "Mean over the batches since the previous point."
-    return _of_recoveries({step.step: points}, caption, "count" if by_epoch else "number", "Training loss")
+    return _of_recoveries({step: points}, begin + caption, "count" if by_epoch else "number", title)
 
 
-def _running(job: JobResource, live: Sequence[Loss]) -> Iterator[tuple[int, Points]]:
-    """By step, the epochs of recoveries whose steps are not complete, in order."""
+def _without_metrics(job: JobResource, told: Sequence[Loss]) -> dict[int, Points]:
+    """By step, the epochs of recoveries whose steps are not complete."""
     done = {step.step for step in job.metrics}
     # An attempt that went on after another may have told of an epoch again: the last one counts.
     epochs = {
-        (loss.step, loss.epoch): display.loss_points(loss.epoch, loss.points or (loss.train_loss,)) for loss in live
+        (loss.step, loss.epoch): display.loss_points(loss.epoch, loss.points or (loss.train_loss,)) for loss in told
     }
     now = job.progress
     if now is not None and now.training is not None and job.state not in TERMINAL_STATES:
         # Progress is written by the second: its epoch may have ended since, and is told of in whole then.
         key = (now.step, now.training.epoch)
         epochs.setdefault(key, display.loss_points(now.training.epoch, now.training.points, now.training.parts))
-    return ((step, points) for (step, _), points in sorted(epochs.items()) if step not in done)
+    found: dict[int, Points] = {}
+    for (step, _), points in sorted(epochs.items()):
+        if step not in done:
+            found[step] = (*found.get(step, ()), *points)
+    return found
 
 
 def _by_epoch(found: Mapping[int, Points]) -> Curves | None:

@@ -18,6 +18,12 @@ class Series:
     values: tuple[float | None, ...]
     look: Look = "line"
     spans: tuple[tuple[float, float] | None, ...] = ()
+    like: int | None = None
+    """Number of the series whose colour it has; None: one of its own."""
+
+    def colour(self, number: int) -> int:
+        """Which of the six it has as the figure's series `number`."""
+        return (number if self.like is None else self.like) % 6
 
     def span(self, row: int) -> tuple[float, float] | None:
         """Of one x."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.api.resources import DatasetContents
-from api_schemas.enums import UploadState
+from api_schemas.enums import Split, UploadState
 from service.access.turns import FairRoute
 from service.core.uploads import samples
 from service.dependencies import ToReadUploads
@@ -22,13 +22,34 @@ MOST_LABELS = 200
 router = APIRouter(route_class=FairRoute)
 
 
+USUAL = (Split.TRAIN, Split.VALIDATION, Split.TEST)
+
+
 @dataclass(frozen=True)
 class Class:
-    """A label, its rows in each split, in the order of the splits, and in all of them."""
+    """A label, its rows in each split, in the order of `splits`, and in all of them."""
 
     name: str
     rows: tuple[int, ...]
     total: int
+
+
+def splits(contents: DatasetContents | None) -> dict[str, int]:
+    """Rows by split, those that are trained on first."""
+    rows = {} if contents is None else contents.rows
+    return {split: rows[split] for split in sorted(rows, key=_place)}
+
+
+def _place(split: str) -> int:
+    return USUAL.index(Split(split)) if split in USUAL else len(USUAL)
+
+
+def answer_columns(contents: DatasetContents | None) -> tuple[str, ...]:
+    """Of answers to the questions that the dataset is of; none of one with labels or without a second text."""
+    if contents is None or contents.pair_column is None:
+        return ()
+    found = [name for name, column in contents.label_columns.items() if column.context == contents.pair_column]
+    return tuple(found) if contents.label_column in (None, *found) else ()
 
 
 def classes(contents: DatasetContents | None) -> Iterator[Class]:
@@ -37,7 +58,7 @@ def classes(contents: DatasetContents | None) -> Iterator[Class]:
     if contents is None or counts is None:
         return
     for name in contents.labels:
-        rows = tuple(counts.get(split, {}).get(name, 0) for split in contents.rows)
+        rows = tuple(counts.get(split, {}).get(name, 0) for split in splits(contents))
         if any(rows):
             yield Class(name, rows, sum(rows))
 
@@ -62,7 +83,9 @@ def dataset_page(services: ToReadUploads, request: Request, dataset_id: DatasetP
         "inputs/dataset.html.j2",
         dataset=dataset,
         classes=tuple(classes(dataset.contents)),
-        samples=samples.of(services, dataset_id).items if ready else (),
+        splits=splits(dataset.contents),
+        answered=answer_columns(dataset.contents),
+        samples=sorted(samples.of(services, dataset_id).items, key=lambda each: _place(each.split)) if ready else (),
         jobs=used,
         sees_jobs=used_by.may_see_jobs(services),
         living=living,

@@ -29,9 +29,9 @@ function draw(figure) {
       { ...axis(figure.dataset.xUnit, figure.dataset.xLabel, 24), ...wholes(figure.dataset.xUnit) },
       axis(figure.dataset.unit, figure.dataset.yLabel, 56),
     ],
-    series: [{}, ...table.series.map((series, number) => lineOf(series, look(`--series-${number % 6}`)))],
+    series: [{}, ...table.series.map((series) => lineOf(series, look(`--series-${series.colour}`)))],
     hooks: {
-      drawAxes: [(plot) => table.series.forEach((series, number) => band(plot, table.x, series.spans, look(`--series-${number % 6}`)))],
+      drawAxes: [(plot) => intervals(plot, table, look)],
       setCursor: [(plot) => tell(figure, plot, table)],
     },
   };
@@ -47,7 +47,7 @@ function read(figure) {
   const series = heads.flatMap((head, column) =>
     head.dataset.look
       ? [{
-          name: head.textContent, look: head.dataset.look,
+          name: head.textContent, look: head.dataset.look, colour: head.dataset.colour,
           values: rows.map((row) => number(row.cells[column])), spans: rows.map((row) => span(row.cells[column])),
         }]
       : [],
@@ -67,30 +67,48 @@ function lineOf({ name, look, values }, colour) {
   };
 }
 
-// The interval of each value: shaded between neighbours, and a bar at each. Drawn under the curves.
-function band(plot, x, spans, colour) {
-  const { ctx } = plot;
-  const at = (row) => plot.valToPos(x[row], "x", true);
-  const [low, high] = [0, 1].map((end) => (row) => plot.valToPos(spans[row][end], "y", true));
-  ctx.save();
-  ctx.fillStyle = ctx.strokeStyle = colour;
-  ctx.lineWidth = 1.5 * devicePixelRatio;
-  for (let row = 0; row < x.length; row++) {
-    if (!spans[row]) continue;
-    ctx.globalAlpha = 0.45;
-    ctx.beginPath();
-    ctx.moveTo(at(row), low(row));
-    ctx.lineTo(at(row), high(row));
-    ctx.stroke();
-    if (!spans[row + 1]) continue;
-    ctx.globalAlpha = 0.14;
-    ctx.beginPath();
-    ctx.moveTo(at(row), low(row));
-    ctx.lineTo(at(row), high(row));
-    ctx.lineTo(at(row + 1), high(row + 1));
-    ctx.lineTo(at(row + 1), low(row + 1));
-    ctx.fill();
+// Under the curves: of a level its intervals as a band, as wide at each value as that reaches; of what was measured at each value a bar.
+function intervals(plot, { x, series }, look) {
+  const bars = series.filter(({ look, spans }) => look !== "level" && spans.some(Boolean));
+  for (const each of series) {
+    const colour = look(`--series-${each.colour}`);
+    if (each.look === "level") band(plot, x, each.spans, colour);
+    // Side by side, where several were measured at one value.
+    else if (bars.includes(each)) whiskers(plot, x, each.spans, colour, 5 * (bars.indexOf(each) - (bars.length - 1) / 2));
   }
+}
+
+function band({ ctx, bbox, valToPos }, x, spans, colour) {
+  const known = x.flatMap((value, row) => (spans[row] ? [{ at: valToPos(value, "x", true), span: spans[row] }] : []));
+  ctx.save();
+  ctx.fillStyle = colour;
+  ctx.globalAlpha = 0.16;
+  known.forEach(({ at, span: [low, high] }, number) => {
+    const before = known[number - 1], after = known[number + 1];
+    const left = before ? (before.at + at) / 2 : bbox.left;
+    const right = after ? (at + after.at) / 2 : bbox.left + bbox.width;
+    const top = valToPos(high, "y", true);
+    ctx.fillRect(left, top, right - left, Math.max(1, valToPos(low, "y", true) - top));
+  });
+  ctx.restore();
+}
+
+function whiskers({ ctx, valToPos }, x, spans, colour, aside) {
+  const cap = 4 * devicePixelRatio;
+  ctx.save();
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.beginPath();
+  x.forEach((value, row) => {
+    if (!spans[row]) return;
+    const at = valToPos(value, "x", true) + aside * devicePixelRatio;
+    const [low, high] = spans[row].map((end) => valToPos(end, "y", true));
+    for (const [fromX, fromY, toX, toY] of [[at, low, at, high], [at - cap, low, at + cap, low], [at - cap, high, at + cap, high]]) {
+      ctx.moveTo(fromX, fromY);
+      ctx.lineTo(toX, toY);
+    }
+  });
+  ctx.stroke();
   ctx.restore();
 }
 

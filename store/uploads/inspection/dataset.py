@@ -29,7 +29,7 @@ from checkpoints.data.shards.columns import CommonColumns, Shard, common_columns
 from checkpoints.data.shards.row_hashes import RowHashes
 from checkpoints.data.split_names import split_of
 from store.uploads.inspection import dataset_rows
-from store.uploads.inspection.dataset_answers import Take, answer_columns
+from store.uploads.inspection.dataset_answers import Show, Take, answer_columns
 from store.uploads.inspection.dataset_audio import read_clip
 from store.uploads.inspection.dataset_image import check_image
 from store.uploads.inspection.dataset_label_columns import (
@@ -162,7 +162,11 @@ def inspect(
     # What a ClassLabel calls its ids is judged of each column by itself.
     perhaps = {name: kind for name, kind in kinds.items() if name not in common.unlike.differing}
     of_answers = _answer_columns(
-        files, common, found.pair or columns.input_pair, lambda: _Left(most_rows, most_bytes).take
+        files,
+        common,
+        found.pair or columns.input_pair,
+        lambda: _Left(most_rows, most_bytes).take,
+        (samples or Samples()).answer,
     )
     return DatasetContents(
         rows=dict(rows),
@@ -210,10 +214,10 @@ def _labels(
 
 
 def _answer_columns(
-    files: Files, common: CommonColumns, context: str | None, take: Callable[[], Take]
+    files: Files, common: CommonColumns, context: str | None, take: Callable[[], Take], show: Show
 ) -> dict[str, LabelColumn]:
     try:
-        return answer_columns(files, common.kinds, {*common.unlike.differing}, context, take)
+        return answer_columns(files, common.kinds, {*common.unlike.differing}, context, take, show)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable("a column of answers", error) from None
 

@@ -23,6 +23,8 @@ MAX_COLUMNS = 4
 Files = Sequence[tuple[Path, pq.ParquetFile]]
 Take = Callable[[int, int], None]
 """(rows, bytes) that were unpacked. Raises DATASET_SCHEMA where they are too many."""
+Show = Callable[[str, int, object], None]
+"""(split, row, the value of its answers) of every row."""
 
 
 def answer_columns(
@@ -31,20 +33,23 @@ def answer_columns(
     unread: Collection[str],
     context: str | None,
     take: Callable[[], Take],
+    show: Show,
 ) -> dict[str, LabelColumn]:
     """By name, the columns of answers; none where there are no contexts to look into.
 
     context: the column that the user says they stand in. unread: columns that differ from shard to shard. take: gives a bound for
-    reading everything once.
+    reading everything once. show: is told of the first column.
     """
     context = context or CONTEXT
     if kinds.get(context) is not ColumnKind.TEXT or context in unread:
         return {}
     names = [name for name, kind in kinds.items() if kind is ColumnKind.ANSWERS and name not in unread]
-    return {name: _column(files, name, context, take()) for name in names[:MAX_COLUMNS]}
+    return {
+        name: _column(files, name, context, take(), show if name == names[0] else None) for name in names[:MAX_COLUMNS]
+    }
 
 
-def _column(files: Files, column: str, context: str, take: Take) -> LabelColumn:
+def _column(files: Files, column: str, context: str, take: Take, show: Show | None) -> LabelColumn:
     rows: Counter[str] = Counter()
     answered: dict[str, bool] = {}
     unusable: dict[str, str] = {}
@@ -59,7 +64,9 @@ def _column(files: Files, column: str, context: str, take: Take) -> LabelColumn:
             texts, values = plain(batch.column(context)), plain(batch.column(column))
             take(batch.num_rows, texts.nbytes + values.nbytes)
             for text, value in zip(texts.to_pylist(), values.to_pylist(), strict=True):
-                where, rows[split] = f"{split}[{rows[split]}]", rows[split] + 1
+                row, where, rows[split] = rows[split], f"{split}[{rows[split]}]", rows[split] + 1
+                if show is not None:
+                    show(split, row, value)
                 answered[split] = answered[split] or has_answer(value)
                 if split not in unusable and (wrong := _flaw(value, text)) is not None:
                     unusable[split] = f"at {where}, {wrong}"

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from api_schemas.enums import Modality
+from checkpoints.data.answers import TEXT, in_lists
 from checkpoints.data.media import IMAGE_FORMATS
 from store.uploads.inspection.dataset_audio import BLOCK_FRAMES
 from store.uploads.inspection.dataset_rows import UNSTORABLE
@@ -22,6 +23,8 @@ RATE = 16_000
 """Hz, at most: five seconds of it in 16 bits are 160 kB."""
 SIDE = 96
 """Pixels."""
+LYING = (5, 6, 7, 8)
+"""Orientations of EXIF whose rows are the columns of the image as it is shown."""
 
 
 @dataclass
@@ -53,6 +56,25 @@ class Samples:
             made = dict(zip(("text", "text_pair"), map(shown, value), strict=False))
         label = shown(", ".join(labels)) if labels else None
         self.found.append(FoundSample(split=split, row=row, label=label, **made))
+
+    def answer(self, split: str, row: int, value: object) -> None:
+        """Answers to the question of a row, each once, as its label; an empty one where the row says that there is none."""
+        if not self.wants(split, row):
+            return
+        try:
+            found = in_lists(value)
+        except ValueError:
+            return
+        if found is None:
+            return
+        texts = [text for text in found[TEXT] if isinstance(text, str)]
+        written = shown("; ".join(dict.fromkeys(texts)))
+        self.found[:] = [
+            each.model_copy(update={"label": written})
+            if (each.split, each.row, each.label) == (split, row, None)
+            else each
+            for each in self.found
+        ]
 
 
 def shown(text: str) -> str:
@@ -87,7 +109,9 @@ def _at_most(wave_T: NDArray[np.float64], rate: int) -> tuple[NDArray[np.float64
 def thumbnail(data: bytes) -> tuple[bytes, tuple[int, int]]:
     """(PNG of at most SIDE by SIDE pixels, width and height of the whole image). Turned and in RGB, as the engine sees it."""
     with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-        size = image.size
+        width, height = image.size
+        if image.getexif().get(ExifTags.Base.Orientation) in LYING:
+            width, height = height, width
         # A JPEG is unpacked at an eighth of its size where that is enough.
         image.draft("RGB", (2 * SIDE, 2 * SIDE))
         small = ImageOps.exif_transpose(image).convert("RGB")
@@ -96,7 +120,7 @@ def thumbnail(data: bytes) -> tuple[bytes, tuple[int, int]]:
     small.info.clear()
     buffer = io.BytesIO()
     small.save(buffer, "PNG")
-    return buffer.getvalue(), size
+    return buffer.getvalue(), (width, height)
 
 
 def _file(data: bytes, modality: Modality) -> dict[str, Any]:

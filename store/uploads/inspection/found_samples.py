@@ -48,5 +48,5 @@ class FoundSample(FrozenModel):
     seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Of the whole clip."""
     width: int | None = Field(None, ge=0, lt=2**31)
-    """Of the whole image, in pixels."""
+    """Of the whole image, in pixels, as it is shown."""
     height: int | None = Field(None, ge=0, lt=2**31)

@@ -1,4 +1,4 @@
-"""Jobs in the states that a page has to show: finished, stopped with nothing removed, failed, running, queued."""
+"""Jobs in the states that a page has to show: finished, stopped with nothing removed, failed, running, queued, and so on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,16 @@ from api_schemas.api.resources import JobError, JobProgress
 from api_schemas.enums import Phase, StopReason
 from api_schemas.errors import ErrorCode, ErrorItem
 from api_schemas.results.events import JobEventBody, Loss, PhaseChanged, StepDone
-from api_schemas.results.metrics import EpochLoss, JobResult, Memory, Scores, StepMetrics, UnfinishedEpoch
+from api_schemas.results.metrics import (
+    EpochLoss,
+    JobResult,
+    Memory,
+    Scores,
+    StepMetrics,
+    TargetMet,
+    UnfinishedEpoch,
+)
+from api_schemas.results.widths import AttentionWidths, LayerWidths
 from store.database.connection import Database
 from store.database.tenancy import DEFAULT_TENANT
 from store.jobs import jobs, logs, transitions
@@ -28,6 +37,12 @@ class SampleJobs:
     unchanged: str
     failed: str
     running: str
+    interrupted: str
+    """Failed in the recovery of its second step."""
+    cancelled: str
+    large: str
+    """Of a model with twelve layers of twelve heads, in four steps, which is what most people prune."""
+    paused: str
     queued: str
 
 
@@ -35,7 +50,7 @@ def fill(database: Database) -> SampleJobs:
     """One of each, made through the transitions that a worker uses."""
     found = []
     with database.write() as session:
-        for make in (_finished, _unchanged, _failed, _running, _queued):
+        for make in (_finished, _unchanged, _failed, _running, _interrupted, _cancelled, _large, _paused, _queued):
             found.append(make(session))
     return SampleJobs(*found)
 
@@ -143,3 +158,52 @@ def _running(session: Session) -> str:
 
 def _queued(session: Session) -> str:
     return jobs.create(session, DEFAULT_TENANT, job_request(name="next in line"), {"model": "test"}).id
+
+
+def _in_recovery(session: Session, name: str) -> Lease:
+    """A job that has told of two epochs of its second step."""
+    lease = _begun(session, name)
+    for metrics in STEPS[:2]:
+        _take(session, lease, metrics)
+    transitions.record(session, lease, TOLD)
+    return lease
+
+
+TOLD = tuple(
+    Loss(step=2, epoch=epoch, epochs=5, train_loss=0.8 / epoch, points=falling(0.8 / epoch, 40)) for epoch in (1, 2)
+)
+
+
+def _interrupted(session: Session) -> str:
+    lease = _in_recovery(session, "out of time")
+    detail = "The job has run for 7200 s, which is its limit."
+    transitions.fail(session, lease, JobError(code=ErrorCode.MAX_RUNTIME, detail=detail))
+    return lease.job_id
+
+
+def _cancelled(session: Session) -> str:
+    lease = _in_recovery(session, "not wanted any more")
+    transitions.cancel(session, DEFAULT_TENANT, lease.job_id)
+    transitions.confirm_cancel(session, lease)
+    return lease.job_id
+
+
+def _paused(session: Session) -> str:
+    made = jobs.create(session, DEFAULT_TENANT, job_request(name="for later"), {"model": "test"})
+    return transitions.pause(session, DEFAULT_TENANT, made.id).id
+
+
+def _large(session: Session) -> str:
+    lease = _begun(session, "ViT-base in four steps")
+    for step in range(5):
+        of = measured_step(min(step, 2))
+        kept = tuple(range(2 * step, 12))
+        layer = LayerWidths(qk=(64,) * len(kept), vo=(64,) * len(kept), numbers=kept)
+        metrics = scored(of, 0.918 - 0.01 * step, 0.9 - 0.05 * step if step else None)
+        widths = AttentionWidths(head_dim=64, layers=(layer,) * 12)
+        share = TargetMet(kind="attention_sparsity", requested=step / 6, achieved=step / 6) if step else None
+        changes = {"step": step, "widths": widths, "achieved_sparsity": step / 6, "target": share}
+        _take(session, lease, metrics.model_copy(update=changes))
+    result = JobResult(step=4, stopped=None, detail="All steps completed.", test=STEPS[2].test)
+    transitions.succeed(session, lease, result=result)
+    return lease.job_id

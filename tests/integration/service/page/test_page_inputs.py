@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
@@ -20,7 +21,7 @@ from tests.integration.service.conftest import Stock, claim
 from tests.integration.service.page.test_page_answers import HOSTILE
 from tests.integration.service.page.test_page_jobs import finish, finished, look
 from tests.support.pages import BROWSER, Page
-from tests.support.uploads import checkpoint_files, declared
+from tests.support.uploads import checkpoint_files, declared, send, table
 
 
 @pytest.fixture
@@ -78,6 +79,53 @@ def test_a_dataset_says_what_is_inside_and_who_used_it(
     page = look(client, f"/datasets/{other.json()['id']}")
     assert "No job has used it yet." in page.text
     assert "0 of 1 files uploaded" in look(client, "/datasets").text
+
+
+def test_a_job_leads_to_what_it_was_made_from(
+    client: TestClient, services: Services, stock: Stock, job_body: dict[str, Any]
+) -> None:
+    first = finished(client, services, job_body)
+    page = look(client, f"/jobs/{first}")
+    assert {f"/models/{stock.model_id}", f"/datasets/{stock.dataset_id}", f"/lineage/{first}"} <= set(page.addresses())
+    second = finished(client, services, job_body)
+    request = client.get(f"/v1/jobs/{second}").json()["request"]
+    hub = {"type": "hf", "id": "owner/name", "revision": "a" * 40}
+    for model, words, address in (
+        ({"type": "step", "job": first, "step": 1}, f"step 1 of {first}", f"/jobs/{first}/steps/1"),
+        ({"type": "s3", "bucket": "b", "prefix": "models/ast"}, "models/ast in the bucket b", None),
+        (hub, "owner/name on Hugging Face", None),
+    ):
+        changed = JobRequest.model_validate(request | {"model": model, "dataset": hub})
+        with services.database.write() as session:
+            session.execute(update(Job).where(Job.id == second).values(request=changed))
+        page = look(client, f"/jobs/{second}")
+        assert words in page.text
+        assert address is None or address in set(page.addresses())
+        assert "Data owner/name on Hugging Face" in page.text
+    # What is gone has no page.
+    client.delete(f"/v1/models/{stock.model_id}")
+    page = look(client, f"/jobs/{first}")
+    assert f"{stock.model_id}, deleted" in page.text
+    assert f"/models/{stock.model_id}" not in set(page.addresses())
+
+
+def test_a_dataset_of_questions_shows_answers_and_train_comes_first(client: TestClient) -> None:
+    strings, context = pa.list_(pa.string()), "Anna was born in Bonn."
+    answers = pa.struct([("text", strings), ("answer_start", pa.list_(pa.int32()))])
+    rows = [{"text": ["Bonn"], "answer_start": [17]}, {"text": [], "answer_start": []}]
+    asked = {"question": (pa.string(), ["where", "why"]), "context": (pa.string(), [context] * 2)}
+    data = table(**asked, answers=(answers, rows))
+    sent = send(client, "datasets", {"test.parquet": data, "train.parquet": data, "validation.parquet": data})
+    page = look(client, f"/datasets/{sent.json()['id']}")
+    assert "Answers answers" in page.text
+    assert page.text.count("Answer: Bonn") == page.text.count("No answer in the text.") == 3
+    places = [words for words in page.words if ", row " in words]
+    assert [place.split(",")[0] for place in places] == ["train", "train", "validation", "validation", "test", "test"]
+    # Labels are no answers.
+    labelled = table(text=(pa.string(), ["a", "b"]), label=(pa.string(), ["x", "y"]))
+    page = look(client, f"/datasets/{send(client, 'datasets', {'train.parquet': labelled}).json()['id']}")
+    assert "Label column label" in page.text
+    assert "nswer" not in page.text
 
 
 def test_lineage_is_what_came_from_which(

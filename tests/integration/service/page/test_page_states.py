@@ -1,5 +1,6 @@
 """What a job's page opens with in every state: the answer, the timeline, the error and what to do."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from service.services import Services
 from store.jobs import transitions
 from tests.integration.service.conftest import claim
 from tests.integration.service.page.test_page_jobs import drawn, finish
-from tests.support.jobs.sample_jobs import SampleJobs, falling, fill
+from tests.support.jobs.sample_jobs import TOLD, SampleJobs, falling, fill
 from tests.support.jobs.sample_metrics import measured_step
 from tests.support.pages import BROWSER, Page
 
@@ -166,7 +167,7 @@ def test_nothing_removed_is_no_green_success(client: TestClient, samples: Sample
     assert not page.all("span", class_="state succeeded")
     assert not page.all("a", id="download")
     # In the list the original's number is said to be the original's.
-    assert "91.8% accuracy, validation; original" in look(client, "/").text
+    assert "91.8% accuracy; original" in look(client, "/").text
 
 
 def test_a_running_job_is_never_empty(client: TestClient, samples: SampleJobs) -> None:
@@ -187,6 +188,33 @@ def test_a_running_job_is_never_empty(client: TestClient, samples: SampleJobs) -
     assert page.all("tr", data_x="3.5")
     assert "INFO step 1 of 2: epoch 19" in page.text
     assert "Peak memory 3.00 GB" in page.text
+
+
+def test_the_curve_of_a_recovery_that_did_not_finish(client: TestClient, samples: SampleJobs) -> None:
+    told = {"step 2": [point for loss in TOLD for point in loss.points]}
+    for job in (samples.interrupted, samples.cancelled):
+        answer = client.get(f"/jobs/{job}", headers=BROWSER)
+        assert drawn(answer.text, "loss") == told
+        assert "The epochs that step 2 completed before the job ended." in Page(answer).text
+        # Beside the recoveries that did, on their own tab.
+        both = drawn(client.get(f"/jobs/{job}?tab=training", headers=BROWSER).text, "loss")
+        assert list(both) == ["step 1", "step 2"]
+        assert [value for value in both["step 2"] if value is not None] == told["step 2"]
+    # Of a job that has a result there is nothing that did not finish.
+    assert "did not finish" not in look(client, f"/jobs/{samples.finished}").text
+
+
+def test_what_belongs_together_has_one_colour(client: TestClient, samples: SampleJobs) -> None:
+    text = client.get(f"/jobs/{samples.finished}", headers=BROWSER).text
+    times = text.split('id="figure-times"')[1].split("</figure>")[0]
+    colours = {name: colour for colour, name in re.findall(r'data-colour="(\d)">([^<]*)</th>', times)}
+    assert colours == {"batch 1": "0", "original, batch 1": "0", "batch 8": "2", "original, batch 8": "2"}
+    assert times.count('class="s0 ') == times.count('class="s2 ') == 2
+
+
+def test_a_paused_job_says_what_it_waits_for(client: TestClient, samples: SampleJobs) -> None:
+    assert "Paused. Resume the job to go on" in look(client, f"/jobs/{samples.paused}").text
+    assert "Waiting for a worker." in look(client, f"/jobs/{samples.queued}").text
 
 
 def test_phases_go_by_one_after_the_other(client: TestClient, services: Services, job_id: str) -> None:

@@ -120,6 +120,18 @@ def test_a_step_of_an_earlier_job_is_pruned_further(
     assert client.get(f"/v1/jobs/{submitted}").json()["state"] == "succeeded"
 
 
+def test_a_step_can_be_taken_while_its_job_still_runs(
+    client: TestClient, services: Services, source: str, job_body: dict[str, Any]
+) -> None:
+    with services.database.write() as session:
+        running = {"state": JobState.RUNNING, "finished_at": None, "result": None}
+        session.execute(update(Job).where(Job.id == source).values(**running))
+    page = client.get(f"/jobs/{source}/steps/1", headers={"Accept": "text/html"}).text
+    assert "Start a job from this step" in page
+    answer = client.post("/v1/jobs", json=job_body | FURTHER | {"model": {"type": "step", "job": source, "step": 1}})
+    assert answer.status_code == 202, answer.text
+
+
 def test_a_step_keeps_its_files_while_a_living_job_needs_them(
     client: TestClient, services: Services, source: str, job_body: dict[str, Any]
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from pydantic import ValidationError
 from scipy.signal import resample
 
@@ -85,7 +85,7 @@ def test_an_image_is_made_small_turned_and_loses_what_it_carries() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image.save(buffer, "JPEG", exif=exif, icc_profile=profile + bytes(500_000), comment=b"<script>")
     media, size = thumbnail(buffer.getvalue())
-    assert size == (640, 320)
+    assert size == (320, 640)
     with Image.open(io.BytesIO(media)) as small:
         assert (small.format, small.mode, small.size) == ("PNG", "RGB", (48, 96))
         assert small.info == {}
@@ -112,6 +112,37 @@ def test_texts_are_cut_and_can_be_stored(tmp_path: Path) -> None:
     _, (first, second) = found(tmp_path, train=data)
     assert (len(first.text or ""), (first.text or "")[-1], first.text_pair, first.label) == (300, "…", "", "n")
     assert (second.text, len(second.text_pair or ""), second.label) == ("a\ufffdb", 300, "y")
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_size_is_that_of_the_image_as_it_is_shown(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (640, 320))
+    image.save(buffer, "JPEG", exif=exif)
+    with Image.open(io.BytesIO(buffer.getvalue())) as opened:
+        assert thumbnail(buffer.getvalue())[1] == ImageOps.exif_transpose(opened).size
+
+
+def test_questions_are_shown_with_their_answers(tmp_path: Path) -> None:
+    context = "Anna, who was born in Bonn, moved to Rome."
+    answers: list[dict[str, Any] | None] = [
+        {"text": ["Bonn", "Bonn", "in Bonn"], "answer_start": [22, 22, 19]},
+        {"text": [], "answer_start": []},
+        {"text": ["Rome\x00" + "e" * 400], "answer_start": [0]},
+        None,
+    ]
+    written = pa.struct([("text", STRINGS), ("answer_start", pa.list_(pa.int32()))])
+    columns = {"question": (STRING, ["q"] * 4), "context": (STRING, [context] * 4), "answers": (written, answers)}
+    contents, samples = found(tmp_path, train=table(**columns))
+    assert contents.pair_column == "context"
+    labels = [each.label for each in samples]
+    assert labels[:2] == ["Bonn; in Bonn", ""]
+    assert ((labels[2] or "")[:5], len(labels[2] or ""), labels[3]) == ("Rome\ufffd", 300, None)
+    (tmp_path / "train.parquet").unlink()
+    _, plain = found(tmp_path, train=table(text=(STRING, ["a"])))
+    assert plain[0].label is None
 
 
 def test_counts_by_split_and_label(tmp_path: Path) -> None:
