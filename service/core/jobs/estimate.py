@@ -1,7 +1,8 @@
 """The estimate of a job that has been found able to run: what it leaves, and, from finished jobs, how long it takes.
 
 Time: every phase's seconds a unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
-that none of them had is taken to be as fast as their other passes through the model. Memory: what finished
+that none of them had is taken to be as fast as their other passes through the model. Before there are any, a range
+(first_estimate.py). Memory: what finished
 jobs needed above what the engine has when it starts, scaled by the tensors that the job has at once.
 """
 
@@ -16,7 +17,7 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.cost_model import JobCost, phase_work
-from service.core.jobs import needs
+from service.core.jobs import first_estimate, needs
 from service.core.jobs.submit import Accepted
 from service.services import Services
 from store.jobs import job_costs
@@ -48,6 +49,9 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     steps = estimated_steps(shape, request.pruning, known.weight_file_bytes)
     with services.database.read() as session:
         observed = job_costs.recent(session, layout.family)
+        first = None
+        if observed is None:
+            first = first_estimate.of_job(session, accepted, known, steps, services.tenant)
     samples = None if accepted.samples is None else {role.value: rows for role, rows in accepted.samples.items()}
     seconds, span, by_phase, host, device = None, None, {}, None, None
     bounded = request.pruning.target.max_drop is not None
@@ -70,12 +74,13 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
         steps=steps,
         seconds=seconds,
         seconds_range=span,
+        first_estimate=first,
         phase_seconds={phase: round(spent, 1) for phase, spent in by_phase.items()},
         host_memory_bytes=host,
         device_memory_bytes=device,
         device=None if observed is None else observed.device,
         jobs_observed=0 if observed is None else len(observed.jobs),
-        reason=_reason(layout.family, observed, samples),
+        reason=_reason(layout.family, observed, samples, measured=first is not None),
         notes=_notes(request, bounded=bounded),
         warnings=accepted.warnings,
     )
@@ -103,9 +108,20 @@ def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase
     return {phase: spent for phase, spent in found.items() if spent}
 
 
-def _reason(family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None) -> str | None:
+def _reason(
+    family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None, *, measured: bool
+) -> str | None:
     if observed is None:
-        return f"No job of family {family} has finished here yet; time and memory can be estimated once one has."
+        unknown = f"No job of family {family} has finished here yet"
+        if measured:
+            return (
+                f"{unknown}. The time is a range, from a short measurement of the worker's device; once a job has finished, time "
+                "and memory can be estimated from it."
+            )
+        later = ""
+        if samples is not None:
+            later = " A range of time can be given as soon as a worker that has nothing to do has measured its device."
+        return f"{unknown}; time and memory can be estimated once one has.{later}"
     reasons = []
     if samples is None:
         reasons.append("The worker fetches the dataset, so its number of samples is not known yet.")
