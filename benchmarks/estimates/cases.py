@@ -195,20 +195,26 @@ def cases(demo: tuple[Path, Path], asc: tuple[Path, Path] | None, whisper: Path 
     """All, or those whose checkpoints are given. `demo`: model and data of the demo."""
     model, data = demo
     short, long, tiny = (token_share(words) for words in ((12, 60), (70, 120), (5, 20)))
+    of_demo = counts(1000, 200)
     found = [
-        Case("demo, preset paper, 2 steps, 1 epoch", True, given(model, data), paper(0.5, 2, 1)),
-        Case("demo, one cut", False, given(model, data), ONE_SHOT),
-        Case("text, one cut", True, texts(counts(1500, 400), (12, 60), 4, 256), ONE_SHOT, short),
-        Case("text, long, wide, whole model", False, texts(counts(400, 100), (70, 120), 6, 384), WHOLE, long),
-        Case("text, tiny, 2 epochs", False, texts(counts(3000, 500), (5, 20), 2, 64), paper(0.4, 4, 2), tiny),
-        Case("images, 1 epoch", False, images(counts(240, 80)), RECOVERED),
-        Case("sounds, 1 epoch", False, sounds(data, counts(480, 120)), RECOVERED, clip_share(1.0)),
+        Case("demo, paper, 2 steps, 1 epoch", True, given(model, data, of_demo), paper(0.5, 2, 1)),
+        Case("text, one cut", True, texts(counts(800, 200), (12, 60), 4, 256), ONE_SHOT, short),
+        Case(
+            "text, tiny, paper, 3 steps, 2 epochs",
+            False,
+            texts(counts(1500, 300), (5, 20), 2, 64),
+            paper(0.3, 3, 2),
+            tiny,
+        ),
+        Case("images, 1 epoch", False, images(counts(160, 60)), RECOVERED),
+        Case("sounds, 1 epoch", False, sounds(data, counts(300, 80)), RECOVERED, clip_share(1.0)),
     ]
     if asc is not None:
         found += [
-            Case("ast-asc, whole model", True, given(*asc, counts(900, 300)), WHOLE),
-            Case("ast-asc, 1 epoch", False, given(*asc, counts(900, 300)), RECOVERED),
+            Case("ast-asc, whole model", True, given(*asc, counts(500, 200)), WHOLE),
+            Case("ast-asc, 1 epoch", False, given(*asc, counts(500, 200)), RECOVERED),
         ]
+    found.append(Case("text, long, whole model", False, texts(counts(300, 80), (70, 120), 6, 384), WHOLE, long))
     if whisper is not None:
-        found.append(Case("whisper, one cut", False, speech(whisper, data, counts(24, 8)), ONE_SHOT))
+        found.append(Case("whisper, one cut", False, speech(whisper, data, counts(8, 4)), ONE_SHOT))
     return tuple(found)

@@ -1,18 +1,26 @@
-"""A job by the engine alone, on one thread: seconds of wall and of processor by phase."""
+"""A job by the engine alone, on one thread: seconds of wall and of processor by phase, and how busy the machine was meanwhile.
+
+A processor that others use as well does less in a second, whoever's second it is: caches and execution units are shared. So a
+small piece of work is done again and again beside the job, and how much longer it takes than at its fastest is the load.
+"""
 
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
+import torch
 
 from api_schemas.results.events import ENGINE_EVENT, DataReady, Failed, PhaseChanged
 from api_schemas.spec.job import EngineSpec
+from worker.engine.runtime.device_speed import SIZES, layer_calls
 
 OUTSIDE = "outside"
 """What lies before the first phase and behind the last."""
@@ -32,6 +40,8 @@ class JobRun:
 
     phases: dict[str, Spent]
     samples: dict[str, int]
+    load: float = 1.0
+    """How many times as long the piece of work beside it took as at its fastest: a mean over the job."""
 
     @property
     def total(self) -> Spent:
@@ -50,7 +60,8 @@ def run(folder: Path, model: Path, data: Path, spec: EngineSpec) -> JobRun:
     with (folder / "engine.log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdout is not None
-        clock = _Clock(psutil.Process(process.pid))
+        clock, load = _Clock(psutil.Process(process.pid)), Load()
+        load.start()
         before, phase, last = (time.monotonic(), 0.0), OUTSIDE, None
         for line in process.stdout:
             last = ENGINE_EVENT.validate_json(line)
@@ -61,15 +72,54 @@ def run(folder: Path, model: Path, data: Path, spec: EngineSpec) -> JobRun:
                 phase = last.phase.value
         _add(phases[phase], before, clock.now())
         process.wait()
+        slowed = load.stop()
     if process.returncode or isinstance(last, Failed):
         raise RuntimeError(f"the engine failed: {last or (folder / 'engine.log').read_text()[-2000:]}")
-    return JobRun({name: Spent(*spent) for name, spent in phases.items()}, samples)
+    return JobRun({name: Spent(*spent) for name, spent in phases.items()}, samples, slowed)
 
 
 def _add(spent: list[float], before: tuple[float, float], now: tuple[float, float]) -> tuple[float, float]:
     spent[0] += now[0] - before[0]
     spent[1] += now[1] - before[1]
     return now
+
+
+class Load:
+    """A thread that does the same small piece of work every second, and times it by its own processor time."""
+
+    EVERY_SECONDS = 1.0
+    FASTEST: ClassVar[list[float]] = []
+    """Of all that was done by this process."""
+
+    def __init__(self) -> None:
+        self._work = layer_calls(*SIZES["cpu"][1], torch.device("cpu"))[1]
+        self._times: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        """Begin, after some pieces of which only the fastest counts."""
+        self.FASTEST.append(min(self._timed() for _ in range(100)))
+        self._thread.start()
+
+    def stop(self) -> float:
+        """How many times as long as the fastest a piece took, in the mean."""
+        self._ended.set()
+        self._thread.join()
+        return sum(self._times) / len(self._times) / min(*self.FASTEST, *self._times)
+
+    def _watch(self) -> None:
+        while True:
+            self._timed()
+            # The first after a pause finds its caches cold, as a job does not.
+            self._times.append(self._timed())
+            if self._ended.wait(self.EVERY_SECONDS):
+                return
+
+    def _timed(self) -> float:
+        begun = time.thread_time()
+        self._work()
+        return time.thread_time() - begun
 
 
 class _Clock:

@@ -6,7 +6,6 @@ So what was measured are whole encoder layers of several sizes: the time of any 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import exp, log
 
 from pydantic import Field
 
@@ -46,13 +45,12 @@ class DeviceSpeed(FrozenModel):
 
 
 def _between(points: Sequence[tuple[float, float]], flops: float) -> float:
-    """Seconds: a straight line on logarithms between two sizes that were measured. A smaller layer takes as long as the smallest
-    one; a larger one as much longer than the largest as it has more FLOPs.
+    """Seconds: a straight line between two sizes that were measured, being called and then so much a FLOP. A smaller layer takes
+    as long as the smallest one; a larger one as much longer than the largest as it has more FLOPs.
     """
     if flops <= points[0][0]:
         return points[0][1]
     for (less, shorter), (more, longer) in pairwise(points):
         if flops <= more:
-            part = log(flops / less) / log(more / less)
-            return exp(log(shorter) + part * log(longer / shorter))
+            return shorter + (longer - shorter) * (flops - less) / (more - less)
     return points[-1][1] * flops / points[-1][0]

@@ -30,10 +30,10 @@ MORE_ROUNDS = 10
 """How many times the rounds asked for a busy machine is given."""
 CALIBRATED_TOGETHER = {DeviceKind.CPU: SCORED_TOGETHER, DeviceKind.CUDA: 64}
 """Samples of one pass of scoring and of a refit, by device; a test holds them to the engine's."""
-_JUDGED = 256
+JUDGED = 256
 """Samples by which divisions between the parts are judged, at most."""
 LEAST_DIVISIONS = 3
-_TOKENS_AN_INPUT = 64
+TOKENS_AN_INPUT = 64
 """Of a refit; a test holds this and the one above to the engine's."""
 PARTS_OF_A_REFIT = 4
 """Passes through both models' layers for one batch that a refit takes: one to what goes into each map, one to what its output
@@ -102,7 +102,7 @@ def refits(spec: JobSettings, samples: Mapping[str, int], flops: float, *, token
     count = refit_samples(spec, samples, tokens, inputs)
     found = [Refit(count, flops)]
     if pruning.searches_shares:
-        judged = min(_JUDGED, count // 3)
+        judged = min(JUDGED, count // 3)
         fit = min(scored, count - judged)
         found.append(Refit(fit, flops, (LEAST_DIVISIONS, MOST_DIVISIONS)))
     return found
@@ -113,12 +113,12 @@ def refit_samples(spec: JobSettings, samples: Mapping[str, int], tokens: float, 
     calibration, scored = spec.pruning.calibration, calibration_samples(spec, samples)
     there = samples[calibration.split]
     most = scored if calibration.refit_samples is None else min(calibration.refit_samples, there)
-    return max(scored, min(most, ceil(_TOKENS_AN_INPUT * inputs / max(tokens, 1.0))))
+    return max(scored, min(most, ceil(TOKENS_AN_INPUT * inputs / max(tokens, 1.0))))
 
 
 def judging(refit: Refit, flops: float, kind: DeviceKind) -> list[Passes]:
     """Of one division between the parts that is tried: both models' answers to the samples that it is judged by, at most."""
-    passes = calibration_passes(min(_JUDGED, refit.samples / 2), flops, kind)
+    passes = calibration_passes(min(JUDGED, refit.samples / 2), flops, kind)
     return [passes, passes]
 
 

@@ -32,7 +32,7 @@ EXPORTED = 8.0
 """A file beside the weights, made and compared."""
 PREPARED = {Modality.AUDIO: 4e-3, Modality.IMAGE: 6e-3, Modality.TEXT: 4e-4}
 """A sample read and its features made; of audio a second of it."""
-MODULES = 2.0
+MODULES = 1.3
 """How many times as long transformers' layers take to be called as the measured ones, which are bare."""
 OBSERVED = 2.0
 """How many times as long a pass of scoring takes to be called, with hooks on every map."""

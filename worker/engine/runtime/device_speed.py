@@ -75,7 +75,7 @@ def shortest(run: Callable[[], object], device: torch.device, clock: Callable[[]
     return min(times)
 
 
-def _layer_calls(batch: int, tokens: int, hidden: int, device: torch.device) -> tuple[Callable[[], object], ...]:
+def layer_calls(batch: int, tokens: int, hidden: int, device: torch.device) -> tuple[Callable[[], object], ...]:
     """A layer of this size, forward, and forward and backward."""
     layer, x_BTD = Layer(hidden).to(device), torch.randn(batch, tokens, hidden, device=device)
 
@@ -95,8 +95,8 @@ def measure(device: torch.device) -> DeviceSpeed:
     host, sizes = torch.device("cpu"), SIZES[device.type]
     rows, columns = PRODUCT
     matrix = torch.randn(rows, columns, dtype=moment_dtype(device), device=device)
-    calls = [(run, device) for size in sizes for run in _layer_calls(*size, device)]
-    calls += [(lambda: matrix.mT @ matrix, device), (_layer_calls(*SIZES["cpu"][0], host)[0], host)]
+    calls = [(run, device) for size in sizes for run in layer_calls(*size, device)]
+    calls += [(lambda: matrix.mT @ matrix, device), (layer_calls(*SIZES["cpu"][0], host)[0], host)]
     rounds = [[shortest(run, where) for run, where in calls] for _ in range(ROUNDS)]
     *of_layers, product, host_call = map(min, zip(*rounds, strict=True))
     return DeviceSpeed(
