@@ -5,16 +5,16 @@ from typing import Any
 
 TEXT = """# Estimates of a first job
 
-Before a job of a family has finished, the time of one is estimated as a range, from a measurement of the worker's device that takes
-about two seconds ([why and how](../adr/0071-first-estimates.md)). Here the ranges are compared with what jobs really took.
+Before a job of a family has finished, the time of one is estimated as a range, from a measurement of the worker's device that
+takes about two seconds ([why and how](../adr/0071-first-estimates.md)). Here the ranges are compared with what jobs really took.
 
 `{command}`
 
-Jobs run by the engine alone, on one thread of a CPU; models with random weights but for those of the demo, the AST and the Whisper.
-The machine was shared with other work, so the *wall* says little. *Took* is the processor's time of the engine and what it
-started, divided by the *load*: how many times as long a small piece of work took that was done once a second beside the job, compared
-with its fastest. That is about what the job takes on a machine of its own. Constants of the model were set by looking at the jobs marked
-*fitted*; the others are a test of them.
+Jobs run by the engine alone, on one thread of a CPU; models with random weights but for those of the demo, the AST and the
+Whisper. The machine was shared with other work, so the *wall* says little. *Took* is the processor's time of the engine and what
+it started, divided by the *load*: how many times as long a small piece of work took that was done once a second beside the job,
+compared with its fastest. That is about what the job takes on a machine of its own. Constants of the model were set by looking
+at the jobs marked *fitted*; the others are a test of them.
 
 | job | fitted | estimate, s | spans a factor of | took, s | inside | processor, s | load | wall, s |
 |---|---|---:|---:|---:|---|---:|---:|---:|

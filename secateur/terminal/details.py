@@ -8,6 +8,7 @@ from rich.text import Text
 
 from api_schemas.api.resources import DatasetContents, DatasetResource, JobResource, ModelResource
 from api_schemas.enums import DeviceKind
+from api_schemas.formatting import time_range
 from api_schemas.results import answer, parts, speed
 from api_schemas.results.estimate import FirstEstimate, JobEstimate
 from api_schemas.results.metrics import JobWarning
@@ -173,11 +174,10 @@ def _span(found: JobEstimate) -> str:
 
 def first_line(first: FirstEstimate) -> str:
     """The range of a first job's time, and what it rests on."""
-    low, high = map(duration, first.seconds_range)
     threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
     on = clean(first.device_name or first.device.value)
     where = on if first.device is DeviceKind.CUDA else f"{on}, {threads}"
-    return f"about {low} to {high} on this worker ({where}), from a short measurement of its device."
+    return f"about {time_range(*first.seconds_range)} on this worker ({where}), from a short measurement of its device."
 
 
 def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:

@@ -16,10 +16,17 @@ export function estimate(found) {
   return [list, table(found.steps), ...told];
 }
 
+// Seconds from and to, in a unit that suits both: "2 to 6 minutes".
+export function timeRange(low, high) {
+  const [size, unit] = [[3600, "hours"], [60, "minutes"]].find(([size]) => high >= 2 * size) ?? [1, "seconds"];
+  const [from, to] = [low, high].map((seconds) => String(Number((seconds / size).toPrecision(2))));
+  return `${from} to ${to} ${unit}`;
+}
+
 // A range, where only the worker's device was measured and no job of the family has finished.
 function time(found) {
   const first = found.first_estimate;
-  if (found.seconds === null) return first ? `about ${first.seconds_range.map(duration).join(" to ")} on this worker` : null;
+  if (found.seconds === null) return first ? `about ${timeRange(...first.seconds_range)} on this worker` : null;
   return (found.seconds_range ?? [found.seconds]).map(duration).join(" to ");
 }
 
