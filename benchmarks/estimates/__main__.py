@@ -43,10 +43,16 @@ def measured(jobs: Path) -> DeviceSpeed:
     return DeviceSpeed.model_validate_json(kept.read_text())
 
 
+def kept_of(case: Case, jobs: Path) -> Path:
+    """Where it is kept what the job took."""
+    name = "-".join("".join(letter if letter.isalnum() else " " for letter in case.name).split())
+    return jobs / f"{name}.json"
+
+
 def job(case: Case, jobs: Path) -> dict[str, Any]:
     """What it took, and its model: run now, or as it is kept."""
-    name = "-".join("".join(letter if letter.isalnum() else " " for letter in case.name).split())
-    kept, folder = jobs / f"{name}.json", jobs / name
+    kept = kept_of(case, jobs)
+    folder = kept.with_suffix("")
     shutil.rmtree(folder / "job", ignore_errors=True)
     model, data = case.make(folder)
     if not kept.exists():
@@ -112,6 +118,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--data", type=Path, metavar="DATA")
     parser.add_argument("--whisper", type=Path, metavar="CHECKPOINT")
+    parser.add_argument(
+        "--kept", action="store_true", help="run nothing: estimate what is kept, and leave out the rest"
+    )
     parser.add_argument("--write", type=Path, metavar="PAGE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -121,6 +130,8 @@ def main() -> None:
     speed = measured(arguments.jobs)
     rows = []
     for case in cases((model, data), given, arguments.whisper):
+        if arguments.kept and not kept_of(case, arguments.jobs).exists():
+            continue
         rows.append(one(case, arguments.jobs, speed))
         print(json.dumps(rows[-1]), flush=True)
     found = {

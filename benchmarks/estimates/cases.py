@@ -34,6 +34,7 @@ def paper(share: float, steps: int, epochs: int) -> dict[str, Any]:
 
 
 RECOVERED = {"pruning": {"target": {"attention_sparsity": 0.5}, "schedule": {"steps": 1}}, "finetune": {"epochs": 1}}
+QUICK = {**ONE_SHOT, "evaluate": {"latency_batch_sizes": [1], "latency_runs": 6, "latency_seconds": 0}}
 Counts = Mapping[Split, int]
 
 
@@ -199,22 +200,19 @@ def cases(demo: tuple[Path, Path], asc: tuple[Path, Path] | None, whisper: Path 
     found = [
         Case("demo, paper, 2 steps, 1 epoch", True, given(model, data, of_demo), paper(0.5, 2, 1)),
         Case("text, one cut", True, texts(counts(800, 200), (12, 60), 4, 256), ONE_SHOT, short),
-        Case(
-            "text, tiny, paper, 3 steps, 2 epochs",
-            False,
-            texts(counts(1500, 300), (5, 20), 2, 64),
-            paper(0.3, 3, 2),
-            tiny,
-        ),
-        Case("images, 1 epoch", False, images(counts(160, 60)), RECOVERED),
-        Case("sounds, 1 epoch", False, sounds(data, counts(300, 80)), RECOVERED, clip_share(1.0)),
+    ]
+    small = counts(256, 96)
+    if asc is not None:
+        found.append(Case("ast-asc, whole model", True, given(*asc, small), WHOLE))
+    tiny_texts = texts(counts(600, 150), (5, 20), 2, 64)
+    found += [
+        Case("text, tiny, paper, 2 steps, 2 epochs", False, tiny_texts, paper(0.2, 2, 2), tiny),
+        Case("images, 1 epoch", False, images(counts(64, 32)), RECOVERED),
+        Case("sounds, 1 epoch", False, sounds(data, counts(160, 48)), RECOVERED, clip_share(1.0)),
     ]
     if asc is not None:
-        found += [
-            Case("ast-asc, whole model", True, given(*asc, counts(500, 200)), WHOLE),
-            Case("ast-asc, 1 epoch", False, given(*asc, counts(500, 200)), RECOVERED),
-        ]
-    found.append(Case("text, long, whole model", False, texts(counts(300, 80), (70, 120), 6, 384), WHOLE, long))
+        found.append(Case("ast-asc, 1 epoch", False, given(*asc, small), RECOVERED))
+    found.append(Case("text, long, whole model", False, texts(counts(128, 48), (70, 120), 6, 384), WHOLE, long))
     if whisper is not None:
-        found.append(Case("whisper, one cut", False, speech(whisper, data, counts(8, 4)), ONE_SHOT))
+        found.append(Case("whisper, one cut", False, speech(whisper, data, counts(8, 4)), QUICK))
     return tuple(found)

@@ -6,9 +6,9 @@ counted was set by looking at the jobs that docs/results/estimates.md calls fitt
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from api_schemas.enums import Basis, Compensation, DeviceKind, FinetuneMethod, Head, Modality, Part, Phase
+from api_schemas.enums import Basis, Compensation, Criterion, DeviceKind, FinetuneMethod, Head, Modality, Part, Phase
 from api_schemas.spec.job import JobSettings
 from checkpoints.sizes import engine_passes as counted
 from checkpoints.sizes.cost_model import BY_MOMENTS
@@ -20,17 +20,17 @@ SPREAD = 1.6
 """What is found is divided by this and multiplied with it: layers of families differ, and machines are shared."""
 REFERENCE_CALL = 2.1e-4
 """`DeviceSpeed.host_call` of the machine on which the seconds below were found; they grow with it."""
-STARTING = 5.0
-"""Libraries imported, the model read."""
-PREPARING = 4.0
+STARTING = 2.0, 6.0
+"""The model read; and where no template process has done so, libraries imported."""
+PREPARING = 1.5
 """Before the first sample is read."""
 ORIGINAL_CHECKED = 2.0
 """The model as it came, in a fresh process, before the first scores."""
-PACKAGED = 2.0
+PACKAGED = 2.8
 """A step: files written, loaded in a fresh process, described with figures."""
 EXPORTED = 8.0
 """A file beside the weights, made and compared."""
-PREPARED = {Modality.AUDIO: 4e-3, Modality.IMAGE: 6e-3, Modality.TEXT: 4e-4}
+PREPARED = {Modality.AUDIO: 2e-3, Modality.IMAGE: 6e-3, Modality.TEXT: 4e-4}
 """A sample read and its features made; of audio a second of it."""
 MODULES = 1.3
 """How many times as long transformers' layers take to be called as the measured ones, which are bare."""
@@ -38,6 +38,8 @@ OBSERVED = 2.0
 """How many times as long a pass of scoring takes to be called, with hooks on every map."""
 BACKWARD = 0.6
 """A backward pass of activations alone, as a share of one with the gradients of weights."""
+SQUARES = 2.5
+"""How many times as long it takes where squares of gradients are summed up sample by sample."""
 LORA_CALLS = 1.0
 """What adapters add to being called, in calls of a training layer."""
 CUT = 30.0
@@ -46,6 +48,8 @@ REMOVED = 1.5
 """A neuron that is chosen to leave: calls of the smallest layer."""
 WRITTEN = (8.0, 40.0)
 """Tokens that a model writes for a sample: at least and at most."""
+
+_BY_SQUARES = frozenset({Criterion.FISHER, Criterion.FISHER_SALIENCY})
 
 Range = tuple[float, float]
 
@@ -91,7 +95,7 @@ def _seconds(spec: JobSettings, facts: JobFacts, speed: DeviceSpeed, *, most: bo
     trained = [clock.of(counted.recovery(spec, samples, each, original, beside=beside)) for each in cut]
     evaluated = counted.evaluation(spec, samples, flops, beside=beside)
     return {
-        Phase.STARTING: STARTING * slow,
+        Phase.STARTING: STARTING[most] * slow,
         Phase.PREPARING: (PREPARING + sum(samples.values()) * clock.prepared()) * slow,
         Phase.SCORING: sum(scored),
         Phase.ANALYSING: clock.of(alone)
@@ -152,8 +156,13 @@ class _Clock:
 
     def scored(self, passes: Sequence[Passes]) -> float:
         """Passes of scoring: hooks on every map, and second moments in float64 of what they see."""
-        called = sum(each.batches * (self._layers + 1) * self._one(each, OBSERVED) for each in passes if each.samples)
         pruning = self.spec.pruning
+        squares = SQUARES if pruning.scored_by in _BY_SQUARES else 1.0
+        called = sum(
+            each.batches * (self._layers + 1) * self._one(replace(each, backward=squares * each.backward), OBSERVED)
+            for each in passes
+            if each.samples
+        )
         if pruning.basis is not Basis.PRINCIPAL and pruning.scored_by not in BY_MOMENTS:
             return called
         products = 0.0
