@@ -243,6 +243,7 @@ class _Clock:
             * (self._layers / 2 + 1)
             * self._call(weights * each.samples / each.batches / (self._layers / 2 + 1))
             for each in passes
+            if each.samples
         )
 
     def latency(self, flops: Sequence[float]) -> float:

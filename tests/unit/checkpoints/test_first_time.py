@@ -108,6 +108,13 @@ def test_slower_devices_and_longer_inputs_take_longer() -> None:
     assert writes[0] > total(job)[0]
 
 
+@pytest.mark.parametrize("head", Head)
+def test_splits_that_are_empty_take_no_time(head: Head) -> None:
+    nothing = replace(FACTS, head=head, samples=dict.fromkeys(FACTS.samples, 0))
+    job = spec(finetune={"epochs": 1}, pruning={"basis": "principal", "compensation": "least_squares"})
+    assert total(job, nothing)[1] < total(job, replace(FACTS, head=head))[1]
+
+
 def test_the_range_of_a_plain_job_spans_a_factor_of_four_at_most() -> None:
     low, high = total(spec(finetune={"epochs": 1}))
     assert 2 < high / low < 4
