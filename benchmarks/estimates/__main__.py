@@ -128,8 +128,8 @@ def main() -> None:
     model, data, _ = model_and_data(Console(stderr=True))
     given = None if arguments.model is None or arguments.data is None else (arguments.model, arguments.data)
     speed = measured(arguments.jobs)
-    rows = []
-    for case in cases((model, data), given, arguments.whisper):
+    rows, everything = [], cases((model, data), given, arguments.whisper)
+    for case in everything:
         if arguments.kept and not kept_of(case, arguments.jobs).exists():
             continue
         rows.append(one(case, arguments.jobs, speed))
@@ -139,6 +139,7 @@ def main() -> None:
         "speed": speed.model_dump(mode="json"),
         "cores": os.cpu_count(),
         "rows": rows,
+        "not_run": [case.name for case in everything if case.name not in {row["name"] for row in rows}],
     }
     if arguments.write is not None:
         arguments.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

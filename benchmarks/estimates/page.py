@@ -48,7 +48,7 @@ def page(found: Mapping[str, Any]) -> str:
     return TEXT.format(
         command=found["command"],
         rows="\n".join(map(_row, rows)),
-        verdict=_verdict(rows),
+        verdict=_verdict(rows, found["not_run"]),
         names=" | ".join(PHASES),
         dashes="|".join(["---:"] * len(PHASES)),
         phases="\n".join(map(_phases, rows)),
@@ -66,7 +66,7 @@ def _row(row: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdict(rows: list[Mapping[str, Any]]) -> str:
+def _verdict(rows: list[Mapping[str, Any]], not_run: list[str]) -> str:
     inside = sum(row["inside"] for row in rows)
     tested = [row for row in rows if not row["fitted"]]
     held = sum(row["inside"] for row in tested)
@@ -74,6 +74,7 @@ def _verdict(rows: list[Mapping[str, Any]]) -> str:
     return (
         f"{inside} of {len(rows)} jobs took a time inside their range; of the {len(tested)} that no constant was set by, {held}. "
         f"The widest range spans a factor of {widest:.1f}."
+        + (f" Not run yet: {'; '.join(not_run)}." if not_run else "")
     )
 
 

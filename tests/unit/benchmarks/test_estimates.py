@@ -45,7 +45,8 @@ def test_the_page_says_what_lies_outside() -> None:
         return {"name": name, "fitted": fitted, "low": low, "high": high, "took": took, **more}
 
     rows = [row("one", 10, 40, 20, fitted=True), row("two", 10, 35, 36, fitted=False)]
-    text = page({"command": "python -m it", "rows": rows, "speed": speed(1e-4).model_dump()})
+    text = page({"command": "python -m it", "rows": rows, "speed": speed(1e-4).model_dump(), "not_run": ["three"]})
+    assert "Not run yet: three." in text
     assert "| one | yes | 10 to 40 | 4.0 | 20 | yes | 40 | 2.00 | 180 |" in text
     assert "| two |  | 10 to 35 | 3.5 | 36 | **no** |" in text
     assert "1 of 2 jobs took a time inside their range; of the 1 that no constant was set by, 0." in text
