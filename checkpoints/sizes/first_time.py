@@ -46,6 +46,8 @@ CUT = 30.0
 """A copy of a model, cut: calls of the smallest layer, for each of its layers."""
 REMOVED = 1.5
 """A neuron that is chosen to leave: calls of the smallest layer."""
+BUSY = 0.5
+"""Share of the time for more rounds of latency that they take on a busy machine."""
 WRITTEN = (8.0, 40.0)
 """Tokens that a model writes for a sample: at least and at most."""
 
@@ -252,6 +254,6 @@ class _Clock:
         for rounds in counted.latency(self.spec, flops):
             once = sum(self.of([Passes(1, rounds.batch, each)]) for each in rounds.flops)
             least = rounds.rounds * once
-            most = min(counted.MORE_ROUNDS * rounds.rounds * once, max(least, evaluate.latency_seconds))
+            most = min(counted.MORE_ROUNDS * rounds.rounds * once, max(least, BUSY * evaluate.latency_seconds))
             found += most if rounds.open and self.most else least
         return found
