@@ -63,3 +63,13 @@ def file_size(number: int) -> str:
 def milliseconds(number: float) -> str:
     """Three significant digits: `0.412 ms`, `12.3 ms`, `1250 ms`."""
     return f"{number:.0f} ms" if number >= 1000 else f"{_three_digits(number)} ms"
+
+
+def time_range(low: float, high: float) -> str:
+    """Seconds from and to as words, in a unit that suits both: "2 to 6 minutes"."""
+    size, unit = next((each for each in ((3600, "hours"), (60, "minutes")) if high >= 2 * each[0]), (1, "seconds"))
+    return f"{_two_digits(low / size)} to {_two_digits(high / size)} {unit}"
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"

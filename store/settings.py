@@ -241,6 +241,11 @@ class Settings(BaseSettings):
         "quota if that is less, divided by the engines that run on the machine when it starts. The processes of "
         "engine_devices share them.",
     )
+    measure_device: bool = Field(
+        True,
+        description="Whether a worker that has nothing to do measures its device once, for about two seconds, so that the time "
+        "of a first job can be estimated. A device that was measured before is not measured again.",
+    )
     cancel_grace_seconds: float = Field(
         30, ge=0, description="Time between SIGTERM and SIGKILL when an engine has to stop."
     )

@@ -25,6 +25,7 @@ from worker import worker_logs as worker_logs  # listens from here on
 from worker.children import confinement
 from worker.supervisor import device
 from worker.supervisor.announcer import Announcer
+from worker.supervisor.device_speed import DeviceMeasurer
 from worker.supervisor.scratch import HOST_LENGTH, Scratch
 from worker.supervisor.supervisor import Supervisor
 
@@ -35,8 +36,8 @@ shutdown = threading.Event()
 
 
 @lru_cache(maxsize=1)
-def parts() -> tuple[Supervisor, Announcer]:
-    """This process's supervisor, and what tells of it; made when the worker is ready and not at import."""
+def parts() -> tuple[Supervisor, Announcer, DeviceMeasurer]:
+    """This process's supervisor, what tells of it, what measures its device; made when the worker is ready, not at import."""
     settings = get_settings()
     scratch = Scratch(settings.scratch, settings.worker_name)
     atexit.register(scratch.close)
@@ -44,9 +45,15 @@ def parts() -> tuple[Supervisor, Announcer]:
     who = announcement(settings, scratch)
     made = Supervisor(settings, database, artifacts, scratch, shutdown, who.capability)
     atexit.register(made.close)
-    announcer = Announcer(settings, database, who, scratch.predecessors, lambda: made.idle and not shutdown.is_set())
+
+    def idle() -> bool:
+        return made.idle and not shutdown.is_set()
+
+    announcer = Announcer(settings, database, who, scratch.predecessors, idle)
     atexit.register(announcer.stop)
-    return made, announcer
+    measurer = DeviceMeasurer(settings, database, who, idle)
+    atexit.register(measurer.stop)
+    return made, announcer, measurer
 
 
 def announcement(settings: Settings, scratch: Scratch) -> Announcement:
@@ -87,10 +94,11 @@ def look_for_work(sender: Any, **_: Any) -> None:
     Later it looks when its announcer sees something that it could run: in the pool, where wake-ups are acted on as well, so that
     there is never more than one at it and Celery waits for it at the end.
     """
-    runner, announcer = parts()
+    runner, announcer, measurer = parts()
     runner.warm_up()
     broker.publish_wake(get_settings())
     announcer.start(lambda: sender.pool.apply_async(run_jobs_seen, (), {}, callback=lambda _: None))
+    measurer.start()
 
 
 def run_jobs_seen() -> None:

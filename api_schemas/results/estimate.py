@@ -1,9 +1,11 @@
 """What a job is expected to come to before it is queued: `POST /v1/jobs:estimate`, and `validate_only`."""
 
+from datetime import datetime
+
 from pydantic import Field
 
 from api_schemas.base import FrozenModel
-from api_schemas.enums import Phase
+from api_schemas.enums import DeviceKind, Phase
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.job import JobRequest
 
@@ -26,8 +28,26 @@ class EstimatedStep(FrozenModel):
     """Size of the safetensors files: weights and headers."""
 
 
+class FirstEstimate(FrozenModel):
+    """Time of a job when none of its family has finished here: a range, from a short measurement of the worker's device."""
+
+    seconds_range: tuple[float, float]
+    """From a worker's claim to the end of the job, without time in the queue: at least and at most. It spans a factor of about
+    four, more where the length of the inputs, or how often the job will try something, is not known."""
+    phase_seconds_range: dict[Phase, tuple[float, float]] = Field(default_factory=dict)
+    """The same by phase. They add up to `seconds_range`."""
+    device: DeviceKind
+    """Kind of the device that was measured."""
+    device_name: str | None
+    """The GPU, or the processor."""
+    threads: int
+    """CPU threads that an engine has there."""
+    measured_at: datetime
+
+
 class JobEstimate(FrozenModel):
-    """Sizes are computed from config, header and spec; time and memory come from finished jobs of the same family."""
+    """Sizes are computed from config, header and spec; time and memory come from finished jobs of the same family,
+    and before there is one, `first_estimate` has a range of time."""
 
     steps: tuple[EstimatedStep, ...]
     """For a target with `max_drop`: the original and the smallest model that the spec allows; the result lies between them."""
@@ -36,8 +56,11 @@ class JobEstimate(FrozenModel):
     seconds_range: tuple[float, float] | None = None
     """For a target with `max_drop`, whose search may take more or fewer cuts: the minimum and the maximum. `seconds` is for a
     search that tries every cut and confirms the first. Null for other targets, and if `seconds` is null."""
+    first_estimate: FirstEstimate | None = None
+    """If `seconds` is null because no job of the family has finished: a range from a measurement of the device. Null if `seconds`
+    is known, if the number of samples is not, or if no worker has measured its device yet."""
     phase_seconds: dict[Phase, float] = Field(default_factory=dict)
-    """The same by phase; the rest is fetching inputs, starting the engine and storing files."""
+    """The same as `seconds` by phase; the rest is fetching inputs, starting the engine and storing files."""
     host_memory_bytes: int | None
     """Peak memory of the engine's process. Null: see `reason`."""
     device_memory_bytes: int | None

@@ -29,9 +29,9 @@ BACKWARD = 1.0
 """A backward pass of scoring, in forward passes: no weight asks for a gradient, so activations alone get theirs."""
 _TRAINING = 3.0
 """A forward and a backward pass of recovery."""
-_WITHOUT_SAMPLES = frozenset({Criterion.MAGNITUDE, Criterion.RANDOM})
-_BY_GRADIENTS = frozenset(Criterion) - _WITHOUT_SAMPLES - {Criterion.ENERGY}
-_BY_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
+WITHOUT_SAMPLES = frozenset({Criterion.MAGNITUDE, Criterion.RANDOM})
+BY_GRADIENTS = frozenset(Criterion) - WITHOUT_SAMPLES - {Criterion.ENERGY}
+BY_MOMENTS = frozenset({Criterion.ENERGY, Criterion.FISHER_ENERGY})
 """Moments turn with the basis: the pass that the basis is made from does for the criterion too."""
 COUNTED = 3
 """Which `phase_work` and `tensor_bytes` this is: rises when either counts another way."""
@@ -151,11 +151,11 @@ def scoring_passes(pruning: Pruning) -> float:
     if not pruning.scored_parts:
         return 0.0
     principal = pruning.basis is Basis.PRINCIPAL and Part.ATTENTION in pruning.cuts
-    by_samples = pruning.scored_by not in _WITHOUT_SAMPLES
+    by_samples = pruning.scored_by not in WITHOUT_SAMPLES
     seen_first = principal or by_samples or pruning.compensation is not Compensation.NONE
-    forward = int(seen_first) + int(principal and by_samples and pruning.scored_by not in _BY_MOMENTS)
+    forward = int(seen_first) + int(principal and by_samples and pruning.scored_by not in BY_MOMENTS)
     draws = pruning.calibration.draws if pruning.calibration.labels is LabelSource.MODEL else 1
-    return forward + BACKWARD * draws * (pruning.scored_by in _BY_GRADIENTS)
+    return forward + BACKWARD * draws * (pruning.scored_by in BY_GRADIENTS)
 
 
 def calibration_samples(spec: JobSettings, samples: Mapping[str, int]) -> int:

@@ -7,8 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from api_schemas.api.resources import DatasetContents, DatasetResource, JobResource, ModelResource
+from api_schemas.enums import DeviceKind
+from api_schemas.formatting import time_range
 from api_schemas.results import answer, parts, speed
-from api_schemas.results.estimate import JobEstimate
+from api_schemas.results.estimate import FirstEstimate, JobEstimate
 from api_schemas.results.metrics import JobWarning
 from api_schemas.spec.inputs import BucketModel, HubDataset, HubModel, StepModel, UploadedDataset, UploadedModel
 from secateur.terminal.comparison import comparison
@@ -170,6 +172,14 @@ def _span(found: JobEstimate) -> str:
     return "" if found.seconds_range is None else f" ({' to '.join(map(duration, found.seconds_range))})"
 
 
+def first_line(first: FirstEstimate) -> str:
+    """The range of a first job's time, and what it rests on."""
+    threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
+    on = clean(first.device_name or first.device.value)
+    where = on if first.device is DeviceKind.CUDA else f"{on}, {threads}"
+    return f"about {time_range(*first.seconds_range)} on this worker ({where}), from a short measurement of its device."
+
+
 def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
     """A row a step, then time and memory."""
     neurons = any(step.ffn_sparsity for step in found.steps)
@@ -186,6 +196,8 @@ def estimate_page(found: JobEstimate) -> Iterator[RenderableType]:
             size(step.file_bytes),
         )
     yield table
+    if found.first_estimate is not None:
+        yield first_line(found.first_estimate)
     needs = [f"about {duration(found.seconds)}{_span(found)}"] if found.seconds is not None else []
     needs += [f"{size(found.host_memory_bytes)} of memory"] if found.host_memory_bytes is not None else []
     needs += [f"{size(found.device_memory_bytes)} on the GPU"] if found.device_memory_bytes is not None else []

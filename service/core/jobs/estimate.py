@@ -1,7 +1,7 @@
 """The estimate of a job that can run: the resulting sizes and, from finished jobs, the time and memory.
 
 Time: each phase's seconds per unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
-that none of them had is assumed to be as fast as their other passes through the model. Memory: what finished jobs needed beyond
+that none of them had is assumed to be as fast as their other passes through the model. Before any has finished, a range (first_estimate.py). Memory: what finished jobs needed beyond
 what the engine uses at start, scaled by the tensors that the job holds at once.
 """
 
@@ -16,7 +16,7 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.cost_model import JobCost, phase_work
-from service.core.jobs import needs
+from service.core.jobs import first_estimate, needs
 from service.core.jobs.submit import Accepted
 from service.services import Services
 from store.jobs import job_costs
@@ -48,6 +48,9 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     steps = estimated_steps(shape, request.pruning, known.weight_file_bytes)
     with services.database.read() as session:
         observed = job_costs.recent(session, layout.family)
+        first = None
+        if observed is None:
+            first = first_estimate.of_job(session, accepted, known, steps, services.tenant)
     samples = None if accepted.samples is None else {role.value: rows for role, rows in accepted.samples.items()}
     seconds, span, by_phase, host, device = None, None, {}, None, None
     bounded = request.pruning.target.max_drop is not None
@@ -70,12 +73,13 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
         steps=steps,
         seconds=seconds,
         seconds_range=span,
+        first_estimate=first,
         phase_seconds={phase: round(spent, 1) for phase, spent in by_phase.items()},
         host_memory_bytes=host,
         device_memory_bytes=device,
         device=None if observed is None else observed.device,
         jobs_observed=0 if observed is None else len(observed.jobs),
-        reason=_reason(layout.family, observed, samples),
+        reason=_reason(layout.family, observed, samples, measured=first is not None),
         notes=_notes(request, bounded=bounded),
         warnings=accepted.warnings,
     )
@@ -103,9 +107,20 @@ def _seconds(work: Mapping[Phase, float], jobs: Sequence[JobCost]) -> dict[Phase
     return {phase: spent for phase, spent in found.items() if spent}
 
 
-def _reason(family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None) -> str | None:
+def _reason(
+    family: str, observed: RecentJobCosts | None, samples: Mapping[str, int] | None, *, measured: bool
+) -> str | None:
     if observed is None:
-        return f"No job of family {family} has finished here yet; time and memory can be estimated once one has."
+        unknown = f"No job of family {family} has finished here yet"
+        if measured:
+            return (
+                f"{unknown}. The time is a range, from a short measurement of the worker's device; once a job has finished, time "
+                "and memory can be estimated from it."
+            )
+        later = ""
+        if samples is not None:
+            later = " A range of time can be given as soon as a worker that has nothing to do has measured its device."
+        return f"{unknown}; time and memory can be estimated once one has.{later}"
     reasons = []
     if samples is None:
         reasons.append("The worker fetches the dataset, so its number of samples is not known yet.")

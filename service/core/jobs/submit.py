@@ -37,6 +37,10 @@ class Accepted:
     inputs: frozenset[str]
     lineage: dict[str, str]
     warnings: tuple[JobWarning, ...] = ()
+    dataset: str | None = None
+    """The uploaded one."""
+    contents: DatasetContents | None = None
+    """What is in it."""
 
 
 def check(services: Services, request: JobRequest, model: ModelSource | None = None) -> Accepted:
@@ -65,7 +69,8 @@ def check(services: Services, request: JobRequest, model: ModelSource | None = N
     checked = check_dataset(request, request.dataset, contents, None if known is None else known.layout)
     lineage = {**model.lineage, "dataset": dataset.id}
     inputs = model.uploads | {dataset.id}
-    return Accepted(request, model, checked.samples, inputs, lineage, (*said, *checked.warnings))
+    warnings = (*said, *checked.warnings)
+    return Accepted(request, model, checked.samples, inputs, lineage, warnings, dataset.id, contents)
 
 
 def submit(services: Services, request: JobRequest, also: Callable[[Session, Job], None]) -> Job:

@@ -20,7 +20,7 @@ from store.database.tables.queue import MaintenanceMark, OutboxMessage
 from store.database.tables.sweeps import Sweep
 from store.database.tables.uploads import DatasetSample, ResumablePart, ResumableUpload, Upload, UploadCheck, UploadFile
 from store.database.tables.webhooks import Webhook, WebhookDelivery
-from store.database.tables.workers import Worker
+from store.database.tables.workers import DeviceSpeedRow, Worker
 
 __all__ = [
     "ID_LENGTH",
@@ -32,6 +32,7 @@ __all__ = [
     "Base",
     "BrowserSession",
     "DatasetSample",
+    "DeviceSpeedRow",
     "IdempotencyKey",
     "Job",
     "JobCostRow",

@@ -1,13 +1,17 @@
-"""Workers, as they announce themselves."""
+"""Workers, as they announce themselves, and how fast their devices are."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, String
+from sqlalchemy import BigInteger, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api_schemas.enums import DeviceKind
+from checkpoints.sizes.device_speed import DeviceSpeed
 from store.database.clock import now
+from store.database.json_columns import PydanticJSON
 from store.database.tables.base import NAME_LENGTH, Base
+
+FINGERPRINT_LENGTH = 64
 
 
 class Worker(Base):
@@ -34,3 +38,20 @@ class Worker(Base):
     seen_at: Mapped[datetime]
     alive_until: Mapped[datetime]
     """As `Job.lease_until`: where nothing was heard until then, it counts as gone."""
+
+
+class DeviceSpeedRow(Base):
+    """How fast a device is, measured once for all workers that are alike: what the time of a first job is estimated from."""
+
+    __tablename__ = "device_speeds"
+
+    fingerprint: Mapped[str] = mapped_column(String(FINGERPRINT_LENGTH), primary_key=True)
+    """Of device, processor, threads and torch's version."""
+    device: Mapped[DeviceKind]
+    device_name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    """Of the GPU, or of the processor."""
+    threads: Mapped[int] = mapped_column(Integer)
+    body: Mapped[DeviceSpeed] = mapped_column(PydanticJSON(DeviceSpeed))
+    measured_at: Mapped[datetime] = mapped_column(default=now())
+    seen_at: Mapped[datetime]
+    """When a worker with such a device last started."""

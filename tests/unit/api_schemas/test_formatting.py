@@ -46,3 +46,18 @@ def test_any_word_survives_markdown_as_itself(word: str) -> None:
     assert {child.type for child in paragraph.children or ()} <= {"text", "text_special"}
     shown = "".join(child.content for child in paragraph.children or ())
     assert shown.rstrip() == f"x {formatting.plain(word)}".rstrip()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (17.3, 64.4, "17 to 64 seconds"),
+        (30, 119, "30 to 120 seconds"),
+        (118, 371, "2 to 6.2 minutes"),
+        (30, 130, "0.5 to 2.2 minutes"),
+        (4000, 7190, "67 to 120 minutes"),
+        (4000, 90_000, "1.1 to 25 hours"),
+    ],
+)
+def test_ranges_of_time(low: float, high: float, words: str) -> None:
+    assert formatting.time_range(low, high) == words

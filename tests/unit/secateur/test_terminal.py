@@ -11,13 +11,14 @@ from rich.console import Console, RenderableType
 from api_schemas.api.resources import DatasetContents, DatasetResource, JobProgress, JobResource, Quota
 from api_schemas.enums import JobState, StopReason, UploadState
 from api_schemas.errors import ErrorItem
+from api_schemas.results.estimate import FirstEstimate, JobEstimate
 from api_schemas.results.metrics import JobResult, JobWarning, Scores, UnfinishedEpoch
 from secateur import errors
 from secateur.commands.shared.exit_status import Interrupted, exit_status_of, say
 from secateur.commands.show import _used
 from secateur.terminal.comparison import comparison, comparison_document, gain_text
 from secateur.terminal.consoles import clean
-from secateur.terminal.details import dataset_page, job_page
+from secateur.terminal.details import dataset_page, estimate_page, job_page
 from secateur.terminal.formatting import ago, size, target
 from secateur.terminal.listings import jobs_table
 from secateur.terminal.progress_bars import where
@@ -224,3 +225,31 @@ def test_errors_name_the_field_and_no_sign_that_terminals_obey() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.splitlines()[:2] == ["error: It broke.", "  /a/b: too [bold]large[/][2J"]
     assert "req-1" in text
+
+
+def test_the_time_of_a_first_job_is_a_range_on_what_was_measured() -> None:
+    def said(**first: Any) -> str:
+        measured = {
+            "seconds_range": (118.0, 371.0),
+            "threads": 2,
+            "device": "cpu",
+            "measured_at": NOW,
+            "device_name": None,
+        }
+        found = JobEstimate(
+            steps=(),
+            seconds=None,
+            first_estimate=FirstEstimate.model_validate(measured | first),
+            host_memory_bytes=None,
+            device_memory_bytes=None,
+            device=None,
+            jobs_observed=0,
+            reason="No job has finished.",
+        )
+        return "".join(drawn(each, 200) for each in estimate_page(found))
+
+    one = said(device_name="A processor", threads=1)
+    assert "about 2 to 6.2 minutes on this worker (A processor, 1 thread), from a short measurement" in one
+    assert "No job has finished." in one
+    assert "on this worker (cpu, 2 threads)" in said()
+    assert "on this worker (A GPU), " in said(device="cuda", device_name="A\x1b GPU")

@@ -4,7 +4,7 @@ export function estimate(found) {
   const first = found.steps[0];
   const last = found.steps[found.steps.length - 1];
   const facts = [
-    ["Time", found.seconds === null ? null : (found.seconds_range ?? [found.seconds]).map(duration).join(" to ")],
+    ["Time", time(found)],
     ["Host memory", found.host_memory_bytes === null ? null : bytes(found.host_memory_bytes)],
     ["GPU memory", found.device_memory_bytes === null ? null : bytes(found.device_memory_bytes)],
     ["All parameters", change(first.total_parameters, last.total_parameters)],
@@ -14,6 +14,20 @@ export function estimate(found) {
   const list = element("dl", { className: "facts" }, facts.map(([name, value]) => element("div", {}, [element("dt", {}, [name]), element("dd", {}, [value])])));
   const told = [found.reason, ...found.notes].filter(Boolean).map((words) => element("p", { className: "soft" }, [words]));
   return [list, table(found.steps), ...told];
+}
+
+// Seconds from and to, in a unit that suits both: "2 to 6 minutes".
+export function timeRange(low, high) {
+  const [size, unit] = [[3600, "hours"], [60, "minutes"]].find(([size]) => high >= 2 * size) ?? [1, "seconds"];
+  const [from, to] = [low, high].map((seconds) => String(Number((seconds / size).toPrecision(2))));
+  return `${from} to ${to} ${unit}`;
+}
+
+// A range, where only the worker's device was measured and no job of the family has finished.
+function time(found) {
+  const first = found.first_estimate;
+  if (found.seconds === null) return first ? `about ${timeRange(...first.seconds_range)} on this worker` : null;
+  return (found.seconds_range ?? [found.seconds]).map(duration).join(" to ");
 }
 
 function table(steps) {

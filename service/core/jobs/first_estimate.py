@@ -1,0 +1,82 @@
+"""The time of a job whose family has not finished one here: a range, by what a worker has measured of its device."""
+
+from sqlalchemy.orm import Session
+
+from api_schemas.enums import DeviceKind, Modality
+from api_schemas.results.estimate import EstimatedStep, FirstEstimate
+from checkpoints.families import family_named
+from checkpoints.families.audio.waveform_encoder import SAMPLES
+from checkpoints.planning.schedule import CONFIRMED_SHARES
+from checkpoints.sizes.first_time import JobFacts, Range, first_seconds
+from service.core.jobs.model_source import KnownModel
+from service.core.jobs.submit import Accepted
+from store.jobs.workers import device_speeds
+from store.uploads import samples as shown
+from store.uploads.inspection.found_samples import MAX_TEXT
+
+_WAVEFORMS = "Wav2Vec2FeatureExtractor"
+"""Of families that take recordings as long as they are."""
+RATE = 16_000
+LETTERS_A_TOKEN = 5.2, 3.8
+"""Of a text, spaces included: where it has few tokens and where it has many."""
+LONGER = 3.0
+"""How many times as long a text may be as what is shown of it, where that was cut off."""
+MOST_TOKENS = 4.0
+"""Texts are cut off there, in lengths that FLOPs are counted for: by few models before."""
+ANY_LENGTH: Range = (0.1, 1.0)
+"""Where nothing is known of the inputs."""
+
+
+def of_job(
+    session: Session, accepted: Accepted, known: KnownModel, steps: tuple[EstimatedStep, ...], tenant: str
+) -> FirstEstimate | None:
+    """None where no device was measured, or where the worker alone can count the samples."""
+    request = accepted.request
+    measured = device_speeds.latest(session, request.limits.device)
+    if measured is None or accepted.samples is None:
+        return None
+    layout, contents = known.layout, accepted.contents
+    family = family_named(layout.family)
+    rows = sum(contents.rows.values()) if contents else 0
+    seconds = contents.seconds / rows if contents and rows and contents.seconds else 1.0
+    length: Range = (1.0, 1.0)
+    if family.modality is Modality.TEXT:
+        length = _of_texts(session, tenant, accepted, known.shape.attention[0].queries)
+    elif _WAVEFORMS in family.preprocessors:
+        length = (seconds * RATE / SAMPLES,) * 2 if contents and contents.seconds else ANY_LENGTH
+    flops = tuple(step.flops for step in steps)
+
+    def facts(of_steps: tuple[int, ...]) -> JobFacts:
+        samples = {role.value: count for role, count in (accepted.samples or {}).items()}
+        kind = DeviceKind(measured.device)
+        return JobFacts(known.shape, layout.head, family.modality, kind, samples, of_steps, length, seconds)
+
+    least = most = first_seconds(request, facts(flops), measured.body)
+    if request.pruning.target.max_drop is not None:
+        # Cut by nothing, a model takes longest; and more than one cut may have to be confirmed.
+        most = first_seconds(request, facts(flops[:1] * (1 + len(CONFIRMED_SHARES))), measured.body)
+    phases = {phase: (round(least[phase][0], 1), round(most[phase][1], 1)) for phase in most if phase in least}
+    return FirstEstimate(
+        seconds_range=(
+            round(sum(low for low, _ in phases.values()), 1),
+            round(sum(high for _, high in phases.values()), 1),
+        ),
+        phase_seconds_range=phases,
+        device=measured.device,
+        device_name=measured.device_name,
+        threads=measured.threads,
+        measured_at=measured.measured_at,
+    )
+
+
+def _of_texts(session: Session, tenant: str, accepted: Accepted, counted: int) -> Range:
+    """By the rows that are shown of the dataset. `counted`: tokens that FLOPs are counted for."""
+    if accepted.dataset is None:
+        return ANY_LENGTH
+    rows = [row for row in shown.of(session, tenant, accepted.dataset) if row.text is not None]
+    if not rows:
+        return ANY_LENGTH
+    letters = [len(row.text or "") + len(row.text_pair or "") for row in rows]
+    cut_off = any(max(len(row.text or ""), len(row.text_pair or "")) >= MAX_TEXT for row in rows)
+    low, high = (sum(letters) / len(letters) / each / counted for each in LETTERS_A_TOKEN)
+    return min(low, MOST_TOKENS), min(high * (LONGER if cut_off else 1.0), MOST_TOKENS)
