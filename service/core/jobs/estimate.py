@@ -1,8 +1,9 @@
 """The estimate of a job that can run: the resulting sizes and, from finished jobs, the time and memory.
 
 Time: each phase's seconds per unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
-that none of them had is assumed to be as fast as their other passes through the model. Before any has finished, a range (first_estimate.py). Memory:
-what finished jobs needed beyond what the engine uses at start, scaled by the tensors that the job holds at once.
+that none of them had is assumed to be as fast as their other passes through the model; where no job has finished yet, it is a
+range (first_estimate.py). Memory: what finished jobs needed beyond what the engine uses at start, scaled by the tensors that the
+job holds at once.
 """
 
 from collections.abc import Mapping, Sequence
