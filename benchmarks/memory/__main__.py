@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, nargs="+", default=["ast-base", "wav2vec2-large"])
     parser.add_argument("--layers", type=int, metavar="L", help="only so many, of an encoder and of a decoder")
+    parser.add_argument("--magnitude", action="store_true", help="by the paper's magnitude: score and refit nothing")
     parser.add_argument("--both", action="store_true", help="cut feed-forward blocks as well")
     parser.add_argument(
         "--service", action="store_true", help="send the checkpoint to a service and fetch it, prune nothing"
