@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.memory.service import growth
+from benchmarks.memory.service import MOST_GROWTH, growth
 from benchmarks.race.machine import describe
 
 _HEAD = """# What a job takes of its host's memory
@@ -29,7 +29,8 @@ a model.
 *Through the service* nothing is pruned: a checkpoint in shards is sent by the client in pieces and completed, an estimate is
 asked for, and a step with the same files, stored as a worker stores one, is fetched again, all on one machine that others use as
 well. The API judges a model by itself, without another process; the maintenance worker reads the dataset in one of its
-*children*. The goal is that what the API holds grows by less than 64 MiB beyond what it holds idle.
+*children*, which runs only where nobody else needs the processor: the seconds of that line say nothing where somebody does. The
+goal is that what the API holds grows by less than 64 MiB beyond what it holds idle.
 """
 
 
@@ -62,7 +63,7 @@ def through_service(run: Mapping[str, Any]) -> str:
     shards, weights = run["shards"], _gib(run["weights"])
     lines = [
         f"{run['shape']}, {run['dtype']}: {weights} GiB in {shards} files. What the API held grew by "
-        f"{_mib(growth(run['service']))} MiB at most.",
+        f"{_mib(growth(run['service']))} MiB at most. The goal is under {_mib(MOST_GROWTH)}.",
         "",
         "| MiB | seconds | API, held | API, resident | maintenance, held | its children, held |",
         "|---|---:|---:|---:|---:|---:|",
