@@ -21,7 +21,7 @@ from benchmarks.api.connection import Answer, Connection
 from benchmarks.api.fixtures import Fixtures
 from benchmarks.api.load import Timed, in_turn
 from benchmarks.api.page import page
-from benchmarks.api.servers import Server, serving
+from benchmarks.api.servers import BOUNDED, Server, serving
 from benchmarks.api.streams import listen
 from benchmarks.api.transfer import Weights, download, upload, upload_in_pieces
 from tests.support.servers.databases import valkey_server
@@ -37,8 +37,6 @@ GOALS = {
 }
 ROUNDS = 3
 TRANSFERS = 3
-BOUNDED = ("--http", "service.middleware.slow_clients:BoundedProtocol", "--ws", "none")
-"""As the service is started everywhere."""
 LIMIT_SECONDS = 60.0
 """An event has to have reached every stream by then."""
 

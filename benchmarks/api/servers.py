@@ -14,7 +14,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-READY_SECONDS = 60
+BOUNDED = ("--http", "service.middleware.slow_clients:BoundedProtocol", "--ws", "none")
+"""As the service is started everywhere."""
+READY_SECONDS = 120
 SAMPLE_SECONDS = 0.02
 
 

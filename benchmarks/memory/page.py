@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.memory.service import MOST_GROWTH, growth
 from benchmarks.race.machine import describe
 
 _HEAD = """# What a job takes of its host's memory
@@ -13,14 +14,23 @@ One-shot `best`, half of the attention gone, on the CPU with one thread, of chec
 a few clips: nothing is learnt of accuracy here, and the time is that of a machine that others use as well. *N* is what weights
 take in the file that came. *Held* is what the engine's process held at most, of pages that no kernel can take back (anonymous
 ones and those of shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` bounds and a step's `memory.host` says. *With the gate*
-counts the fresh process that loads each packaged step as well, with transformers alone, which has halves in float32 in memory.
+counts the fresh process that loads each packaged step as well, with transformers alone.
 *Resident* counts pages of mapped files too, which stay as long as nobody else needs the memory. The goal is to hold no more than
 1.3 N and 1.5 GiB. *Growth* is what a job says beyond its start, divided by the bytes that an estimate counts for it: an estimate
 multiplies them by what finished jobs of the family grew by, so it is as near as this number is the same from one to the next.
 
 Runs labelled *before* are of the same command on the version before large tensors lay in files, whose jobs say the peak of
 resident pages, and count other bytes. Those of *whole* models are of the version that also gives freed memory back to the system;
-*freed memory kept* and the others, of models of a few layers and of AST-base, are of the version before.
+*freed memory kept* and the others, of models of a few layers and of AST-base, are of the version before. *Gate in files* are of
+the version whose fresh process, too, has in mapped files what it converts from half precision; before, it held that in memory.
+Jobs *by magnitude* (`--magnitude`) score nothing on samples and refit nothing: they show the phases that load, write and check
+a model.
+
+*Through the service* nothing is pruned: a checkpoint in shards is sent by the client in pieces and completed, an estimate is
+asked for, and a step with the same files, stored as a worker stores one, is fetched again, all on one machine that others use as
+well. The API judges a model by itself, without another process; the maintenance worker reads the dataset in one of its
+*children*, which runs only where nobody else needs the processor: the seconds of that line say nothing where somebody does. The
+goal is that what the API holds grows by less than 64 MiB beyond what it holds idle.
 """
 
 
@@ -28,10 +38,7 @@ def page(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown of runs by label."""
     machine = describe(torch.device("cpu"))
     where = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("threads", "device"))
-    sections = [
-        f"## {label}\n\n`{found['command']}`\n\n{table(found['runs'])}\n\n{phases(found['runs'])}"
-        for label, found in runs.items()
-    ]
+    sections = [f"## {label}\n\n`{found['command']}`\n\n{tables(found['runs'])}" for label, found in runs.items()]
     return "\n\n".join([_HEAD.rstrip(), *sections, f"Machine: {where}."]) + "\n"
 
 
@@ -42,6 +49,34 @@ def _gib(count: int | None) -> str:
 def _growth(run: Mapping[str, Any]) -> str:
     """What the job says beyond its start, in bytes that estimates count for it."""
     return f"{(run['said']['host'] - run['base']) / run['tensor_bytes']:.2f}"
+
+
+def tables(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Of jobs, or of what went through a service."""
+    if "service" in runs[0]:
+        return "\n\n".join(map(through_service, runs))
+    return f"{table(runs)}\n\n{phases(runs)}"
+
+
+def through_service(run: Mapping[str, Any]) -> str:
+    """A line for all that was done, in MiB."""
+    shards, weights = run["shards"], _gib(run["weights"])
+    lines = [
+        f"{run['shape']}, {run['dtype']}: {weights} GiB in {shards} files. What the API held grew by "
+        f"{_mib(growth(run['service']))} MiB at most. The goal is under {_mib(MOST_GROWTH)}.",
+        "",
+        "| MiB | seconds | API, held | API, resident | maintenance, held | its children, held |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for what, found in run["service"].items():
+        api, other = found["api"], found["maintenance"]
+        cells = " | ".join(map(_mib, (api["held"], api["resident"], other["held"], other["children"])))
+        lines.append(f"| {what} | {found['seconds']:.1f} | {cells} |")
+    return "\n".join(lines)
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f}"
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -42,8 +42,9 @@ class Shape:
         fewer = {name: layers for name in names if name in self.config}
         return replace(self, config={**self.config, **(fewer or {"num_hidden_layers": layers})})
 
-    def write(self, folder: Path) -> None:
-        """A checkpoint, its weights drawn map by map: a small standard deviation, ones for what scales in norms."""
+    def write(self, folder: Path, shard: str | None = None) -> None:
+        """A checkpoint, its weights drawn map by map: a small standard deviation, ones for what scales in norms. In shards of at
+        most so much ("1GB") where it is said."""
         preprocessors.write(self.files, folder)
         made = json.loads((folder / "config.json").read_text())
         made.pop("model_type")
@@ -65,7 +66,7 @@ class Shape:
         model.tie_weights()
         if self.files == "whisper":
             model.generation_config.max_length = WRITTEN_TOKENS
-        model.to(self.dtype).save_pretrained(folder)
+        model.to(self.dtype).save_pretrained(folder, **({} if shard is None else {"max_shard_size": shard}))
 
     def _drawn(self, name: str, like: torch.Tensor) -> torch.Tensor:
         if not like.is_floating_point():

@@ -10,6 +10,8 @@ PREPROCESSOR = "preprocessor_config.json"
 # What transformers 5 saves of a processor with a tokenizer: the same settings, one level down.
 PROCESSOR = "processor_config.json"
 GENERATION = "generation_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+"""Where newer tokenizers have it, beside tokenizer_config.json: a text, which nothing here reads."""
 SPELLINGS = "normalizer.json"
 _PARTS = ("feature_extractor", "image_processor")
 TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")

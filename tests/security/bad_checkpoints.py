@@ -55,6 +55,10 @@ def settings(what: str, code: str = "config_invalid", **changes: Any) -> Row:
     return checkpoint(what, code, lambda: {"preprocessor_config.json": body})
 
 
+def generation(what: str, code: str = "config_invalid", **said: Any) -> Row:
+    return checkpoint(what, code, lambda: {"generation_config.json": json.dumps(said).encode()})
+
+
 def zipped() -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
@@ -156,6 +160,11 @@ CONFIG_ROWS = (
     settings("another extractor", feature_extractor_type="SpeechT5FeatureExtractor"),
     settings("a sampling rate of 10^9", sampling_rate=10**9),
     settings("a standard deviation of 0", std=0.0),
+    generation("code in the settings of generation", "code_refused", custom_generate="someone/repository"),
+    generation("a setting of generation under a method's name", validate=1),
+    generation("a length of generation in a text", max_length="long"),
+    whole("settings of generation that are a list", b"[]", "config_invalid", "generation_config.json"),
+    whole("a chat template that is no text", b"{{ \xff }}", "file_type_refused", "chat_template.jinja"),
 )
 
 NAME_ROWS = (

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from api_schemas.enums import Head
 from checkpoints.families.base import Architecture, Config, Padding, UnusableConfigError
 from checkpoints.families.text.text_encoder import TEXT_FILES, TOKENS
-from checkpoints.files.preprocessor_files import GENERATION
+from checkpoints.files.preprocessor_files import CHAT_TEMPLATE, GENERATION
 
 BLOCK = 512
 """A text is read in blocks of so many tokens, where the model has as many positions; costs are those of a full one."""
 
-CAUSAL_FILES = (*TEXT_FILES, GENERATION)
+CAUSAL_FILES = (*TEXT_FILES, GENERATION, CHAT_TEMPLATE)
 WHILE_ENGAGED: Mapping[str, bool] = {"use_cache": False}
 """A pass over whole texts needs no keys and values for a next one, which every layer would keep."""
 

@@ -12,12 +12,15 @@ A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, 
 """
 
 import importlib.abc
+import importlib.util
 import json
 import logging
 import os
 import socket
 import sys
+import tempfile
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +36,24 @@ import transformers.dynamic_module_utils
 import transformers.modeling_utils
 import transformers.models.auto.modeling_auto
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
 
 MAX_MESSAGE = 2**16
 OURS = ("api_schemas", "checkpoints", "store", "service", "worker", "secateur")
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def _module_by_path(path: Path) -> Any:
+    """A module of this project that imports none of it, under a name of its own: the package stays unknown."""
+    spec = importlib.util.spec_from_file_location(f"reload_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+mapped = _module_by_path(Path(__file__).parents[1] / "runtime" / "mapped.py")
 
 
 def serve(channel: socket.socket) -> None:
@@ -74,6 +92,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     scratch = request["scratch"]
     os.chdir(scratch)
     os.environ.update(HOME=scratch, HF_HOME=scratch, HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
+    tempfile.tempdir = scratch
     # Its own module cache: code of an earlier step must not be mistaken for this one's. Read from the environment when
     # transformers was imported.
     modules = str(Path(scratch) / "modules")
@@ -88,25 +107,56 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"failure": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}
 
 
-def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[str, Any]:
-    """Load `folder` and compare its answers. Raises whatever transformers does, and ValueError where keys differ."""
-    torch.use_deterministic_algorithms(True)
-    tensors = load_file(probe)
-    inputs = {key.removeprefix("inputs."): value for key, value in tensors.items() if key.startswith("inputs.")}
+class HalvesIntoFiles(TorchFunctionMode):
+    """While it is active, large tensors of half precision become float32 ones in files that are mapped into memory.
+
+    transformers maps what a checkpoint stores in float32, and converts the rest by `Tensor.to`, all of it into memory, where a
+    model of halves takes twice the bytes of its file. The numbers are the same. Only of the thread that enters it.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        said = dict(kwargs or {})
+        if function == torch.Tensor.to and len(args) == 1 and type(args[0]) is torch.Tensor:
+            on_cpu = str(said.pop("device", None) or "cpu") == "cpu" == args[0].device.type
+            if on_cpu and said == {"dtype": torch.float32} and args[0].dtype in HALVES:
+                return mapped.empty_mapped(args[0].shape, torch.float32).copy_(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+def load(folder: str, auto_class: str) -> tuple[Any, bool]:
+    """The model in float32, and whether it came with code of its own. Raises whatever transformers does, and ValueError where
+    keys differ."""
     code = "auto_map" in json.loads((Path(folder) / "config.json").read_text())
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
-    model, info = getattr(transformers, auto_class).from_pretrained(
-        folder,
-        config=config,
-        trust_remote_code=code,
-        local_files_only=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    # In this thread, one tensor after another.
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
+    with HalvesIntoFiles():
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            folder,
+            config=config,
+            trust_remote_code=code,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     problems = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
     if problems:
         raise ValueError(f"the folder does not load without problems: {problems}")
-    model.eval()
+    return model.eval(), code
+
+
+def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[str, Any]:
+    """Load `folder` as `load` does, and compare its answers."""
+    torch.use_deterministic_algorithms(True)
+    tensors = load_file(probe)
+    inputs = {key.removeprefix("inputs."): value for key, value in tensors.items() if key.startswith("inputs.")}
+    model, code = load(folder, auto_class)
     with torch.inference_mode():
         output = model(**inputs)
         answers = torch.stack([getattr(output, name) for name in names])

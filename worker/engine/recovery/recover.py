@@ -1,6 +1,7 @@
 """Recovery within a job: takes a step's model, returns the model that is kept, and reports what fine-tuning did to it."""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from api_schemas.enums import Part, Split
+from api_schemas.enums import FinetuneMethod, Part, Split
 from api_schemas.results.events import Loss, TrainingSaved
 from api_schemas.results.metrics import EpochLoss, Scores, UnfinishedEpoch
 from api_schemas.spec.job import EngineSpec
@@ -24,6 +25,8 @@ from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery import CheckpointSettings, Teacher, finetune
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.progress import Reporter
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ class Recovery:
         `before` are the scores of `loaded` on validation, needed if something is trained: if the spec says so, `loaded` is
         returned when training makes them worse.
         """
-        settings = self.spec.finetune
+        settings, adapted = self.spec.finetune, self.adapted(loaded)
         if settings is None:
+            return loaded, RecoveryResult()
+        if settings.method is FinetuneMethod.LORA and not adapted and not loaded.model_spec.classifiers:
+            log.warning("step %d: nothing is left that adapters could train; the step stays as it was cut", step)
             return loaded, RecoveryResult()
         # Training changes the model in place.
         spare = copy.deepcopy(loaded.model) if settings.only_if_better else None
@@ -86,7 +92,7 @@ class Recovery:
             loaded.model,
             train,
             settings,
-            projections=self._adapted(loaded),
+            projections=adapted,
             classifiers=loaded.model_spec.classifiers,
             task=self.measure.task,
             pad_value=self.data.pad_value,
@@ -107,11 +113,13 @@ class Recovery:
                 return replace(loaded, model=spare), RecoveryResult(tuple(losses), {}, augmented, after)
         return recovered, RecoveryResult(tuple(losses), ranks, augmented)
 
-    def _adapted(self, loaded: LoadedModel) -> dict[str, nn.Linear]:
-        """The modules that get adapters, by path: the projections of attention and, if neurons are
-        cut, both feed-forward maps."""
+    def adapted(self, loaded: LoadedModel) -> dict[str, nn.Linear]:
+        """The modules that get adapters, by path: the projections of attention and, if neurons are cut, both feed-forward maps.
+
+        Feed-forward maps also if no head is left in any layer and there is no classifier to train: nothing else could recover.
+        """
         found = projections_by_name(attention_blocks(loaded.model, loaded.model_spec, loaded.widths))
-        if Part.FEED_FORWARD in self.spec.pruning.cuts:
+        if Part.FEED_FORWARD in self.spec.pruning.cuts or not (found or loaded.model_spec.classifiers):
             for block in feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths):
                 found |= dict(zip(block.names, block.maps, strict=True))
         return found

@@ -7,11 +7,13 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.metrics import JobWarning
 from checkpoints.config.architectures import without_code_map
 from checkpoints.config.forbidden_fields import refuse_code
+from checkpoints.config.generation_fields import check_generation
 from checkpoints.config.input_sizes import misfit
 from checkpoints.config.preprocessor_fields import PREPROCESSOR_FIELDS, UNREAD, used_settings
 from checkpoints.config.pruned_layout import stock_config
 from checkpoints.describe import Checkpoint
 from checkpoints.files.preprocessor_files import (
+    GENERATION,
     TOKENIZER_CONFIG,
     WHOLE,
     named_tokenizer,
@@ -99,7 +101,8 @@ def check_tokenizer(checkpoint: Checkpoint, config: Config, settings: Config | N
 
 
 def check_settings(name: str, value: dict[str, Any]) -> None:
-    """No setting of a JSON file brings code. The words of a vocabulary are no settings, whatever they spell.
+    """No setting of a JSON file brings code, and those of generation are such as transformers can read. The words of a vocabulary
+    are no settings, whatever they spell.
 
     Raises CODE_REFUSED or CONFIG_INVALID.
     """
@@ -118,6 +121,8 @@ def check_settings(name: str, value: dict[str, Any]) -> None:
     if name == WHOLE and isinstance(model, dict):
         value = value | {"model": {key: child for key, child in model.items() if key not in ("vocab", "merges")}}
     refuse_code(value, name)
+    if name == GENERATION:
+        check_generation(value)
 
 
 def invalid(file: str, key: str, reason: str) -> SecateurError:

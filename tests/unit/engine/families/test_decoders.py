@@ -2,20 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.recovery import Lora
 from benchmarks.families import reference
 from benchmarks.families.examples import Example
 from benchmarks.families.tiny_models import DECODERS
 from checkpoints.describe import describe_folder
+from secateur.client.files.model_files import model_files
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.models.stock_tensors import as_pruned, as_stock
+from worker.engine.recovery.lora import attach
+from worker.engine.recovery.recover import Recovery
 
 every = pytest.mark.parametrize("tiny", DECODERS, ids=lambda tiny: tiny.id)
 KEEPS = ("ragged", "no heads first", "no heads at all", "heads and channels")
@@ -138,6 +145,38 @@ def test_in_training_it_drops_what_the_stock_class_drops(tiny: Example) -> None:
             found.append(reference.answer(each, {**inputs, "use_cache": False}))  # type: ignore[dict-item]
     reference.assert_near(found[1], found[0])
     assert (found[0] - reference.answer(stock.eval(), inputs)).abs().max() > 1e-2, "nothing was dropped"
+
+
+@pytest.mark.parametrize(("kept", "below"), [("no heads first", "attn."), ("no heads at all", "mlp.")])
+def test_adapters_are_trained_also_where_no_head_is_left(kept: str, below: str) -> None:
+    """A decoder has no classifier of its own to train: where all attention has gone its feed-forward blocks get them."""
+    tiny = DECODERS[0]
+    whole = reference.dense(tiny.model_spec, tiny.stock())
+    cut = reference.cut_by(whole, reference.keeps(whole.widths)[kept])
+    spec = EngineSpec.model_validate({"pruning": {"target": {"attention_sparsity": 0.5}}, "finetune": {"epochs": 1}})
+    absent: Any = None
+    recovery = Recovery(spec, *[absent] * 7, earlier={})
+    adapted, ranks = attach(cut.model, recovery.adapted(cut), cut.model_spec.classifiers, Lora())
+    assert ranks
+    assert all(below in name for name in ranks)
+    inputs = tiny.inputs(2)
+    adapted(**inputs, labels=inputs["input_ids"]).loss.backward()
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    assert trained
+    assert all(parameter.grad is not None for parameter in trained)
+
+
+def test_a_chat_template_is_sent_and_travels_to_the_result(tmp_path: Path) -> None:
+    template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    folder = DECODERS[0].save(DECODERS[0].stock(), tmp_path / "in")
+    (folder / "chat_template.jinja").write_text(template)
+    assert "chat_template.jinja" in {file.name for file in model_files(folder)}
+    save_checkpoint(tmp_path / "out", load_original(folder), folder)
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == template
+    said = AutoTokenizer.from_pretrained(tmp_path / "out").apply_chat_template(
+        [{"role": "user", "content": "up"}], tokenize=False
+    )
+    assert said == "up\n"
 
 
 @pytest.mark.parametrize("said", [[1, 2], {"cache_implementation": "nonsense"}, {"early_stopping": [1]}])

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.families.examples import LLAMA, TEXT, Example, image, spectrogram, text, waves
 from benchmarks.families.special_models import clap, whisper
-from checkpoints.describe import read_tensors
+from checkpoints.describe import describe_folder, read_tensors
 from checkpoints.files.shards import INDEX_NAME
-from worker.engine.checkpoint import save, stock_folder
+from worker.engine.checkpoint import reload, save, stock_folder
 from worker.engine.checkpoint.load import LoadedModel, load_original
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.models.feed_forward import all_neurons
@@ -66,6 +67,30 @@ def test_half_precision_in_is_half_precision_out(tmp_path: Path, example: Exampl
     assert floats(folder) == floats(tmp_path / "out") == {HALVES[dtype]}
     again = load_original(tmp_path / "out").model.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32], ids=[*HALVES.values(), "F32"])
+@pytest.mark.parametrize("example", KINDS[:-1], ids=lambda example: example.id)
+def test_the_reload_gate_maps_halves_and_computes_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: Example, dtype: torch.dtype
+) -> None:
+    """Its weights are bit for bit those of a plain float32 load, and the largest of them lie in files."""
+    monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "0")
+    monkeypatch.setattr(reload.mapped, "LEAST", 1)
+    monkeypatch.setattr(reload.mapped, "_is_memory", lambda _: False)
+    folder = saved(example, tmp_path / "in", dtype)
+    auto_class = describe_folder(folder).architecture.auto_class
+    model, code = reload.load(str(folder), auto_class)
+    assert not code
+    plain = getattr(transformers, auto_class).from_pretrained(folder, dtype=torch.float32)
+    found, expected = dict(model.named_parameters()), dict(plain.named_parameters())
+    assert found.keys() == expected.keys()
+    for name, parameter in found.items():
+        assert parameter.dtype is torch.float32
+        assert torch.equal(parameter, expected[name])
+        # What is stored in float32 lies in the checkpoint's own file; a tied bias is padded into memory by transformers.
+        if parameter.ndim > 1:
+            assert reload.mapped.is_mapped(parameter) == (dtype is not torch.float32), name
 
 
 def test_where_the_disk_has_no_room_the_loader_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,25 @@ def test_good_files_pass_in_any_pieces(chunk: int) -> None:
         arrive(name, data, chunk)
 
 
+def test_settings_of_generation_that_transformers_could_not_read_are_refused_where_they_arrive() -> None:
+    arrive("generation_config.json", b'{"eos_token_id": [1, 2], "do_sample": true, "temperature": 0.6}', 7)
+    with pytest.raises(
+        SecateurError, match=r"generation_config\.json: `max_new_tokens`: must be a whole number"
+    ) as caught:
+        arrive("generation_config.json", b'{"max_new_tokens": 0}', 7)
+    assert [item.pointer for item in caught.value.errors] == ["/generation_config.json/max_new_tokens"]
+    assert refusal("generation_config.json", b'{"validate": 1}') is ErrorCode.CONFIG_INVALID
+    assert refusal("generation_config.json", b'{"custom_generate": "someone/code"}') is ErrorCode.CODE_REFUSED
+
+
+def test_a_chat_template_is_text_of_bounded_size() -> None:
+    arrive("chat_template.jinja", "{% for message in messages %}{{ message['content'] }} ü{% endfor %}".encode(), 7)
+    assert refusal("chat_template.jinja", b"{{ \xff }}") is ErrorCode.FILE_TYPE_REFUSED
+    with pytest.raises(SecateurError) as caught:
+        arrive("chat_template.jinja", b"x" * (MAX_JSON + 1), MAX_JSON)
+    assert caught.value.code is ErrorCode.REQUEST_TOO_LARGE
+
+
 def archive() -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
