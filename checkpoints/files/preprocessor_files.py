@@ -11,6 +11,7 @@ PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 GENERATION = "generation_config.json"
 SPELLINGS = "normalizer.json"
+CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _PARTS = ("feature_extractor", "image_processor")
 TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")
 

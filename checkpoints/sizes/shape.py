@@ -85,6 +85,8 @@ class ModelShape(FrozenModel):
     feed_forward: tuple[FeedForwardShape, ...]
     other_parameters: int
     """Everything outside attention and feed-forward blocks, and not `head_parameters` of a head either."""
+    copied_parameters: int = 0
+    """Of a model that is worked on in part, those outside of the part: in its files, and never in memory."""
     other_flops: int
     """The same (patches, classifier), one input."""
     bytes_per_parameter: int

@@ -15,7 +15,7 @@ from store.uploads.inspection.models.folder import about, check_json
 PARQUET_MAGIC = b"PAR1"
 QUICK_BYTES = 64 * 2**10
 """Of JSON, which are parsed in a millisecond or two."""
-TEXT_SUFFIXES = (".json", ".md", ".txt")
+TEXT_SUFFIXES = (".jinja", ".json", ".md", ".txt")
 
 
 class IncomingFile:

@@ -8,7 +8,9 @@ standard input, folders to import from beside its own as arguments), or forked f
 
 A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, what the model is called with, and `answers`;
 `auto_class`, one of transformers' auto classes; `names`, what the answers are called in its output; `scratch`, an empty folder;
-and `threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a sentence}.
+`threads`; and, of a larger model of which a part is compared, `through`, the paths of its encoder and of what follows that, and
+`dtype`, what the model is loaded as. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a
+sentence}.
 """
 
 import importlib.abc
@@ -82,14 +84,21 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(request["threads"])
     try:
-        return measure(request["folder"], request["probe"], request["auto_class"], request["names"])
+        through, dtype = request.get("through", []), request.get("dtype", "float32")
+        return measure(request["folder"], request["probe"], request["auto_class"], request["names"], through, dtype)
     except BaseException as error:
         traceback.print_exc()
         return {"failure": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}
 
 
-def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[str, Any]:
-    """Load `folder` and compare its answers. Raises whatever transformers does, and ValueError where keys differ."""
+def measure(
+    folder: str, probe: str, auto_class: str, names: list[str], through: list[str], dtype: str
+) -> dict[str, Any]:
+    """Load `folder` and compare its answers. Raises whatever transformers does, and ValueError where keys differ.
+
+    All of a larger model is loaded, as what its files hold, so that it lies in them and not in memory; what is compared runs in
+    float32.
+    """
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
     inputs = {key.removeprefix("inputs."): value for key, value in tensors.items() if key.startswith("inputs.")}
@@ -100,7 +109,7 @@ def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[
         config=config,
         trust_remote_code=code,
         local_files_only=True,
-        dtype=torch.float32,
+        dtype=getattr(torch, dtype),
         output_loading_info=True,
     )
     problems = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
@@ -108,8 +117,15 @@ def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[
         raise ValueError(f"the folder does not load without problems: {problems}")
     model.eval()
     with torch.inference_mode():
-        output = model(**inputs)
-        answers = torch.stack([getattr(output, name) for name in names])
+        if through:
+            encoder, *behind = (model.get_submodule(path).float() for path in through)
+            states = encoder(**inputs).last_hidden_state
+            for module in behind:
+                states = module(states)
+            answers = states[None]
+        else:
+            output = model(**inputs)
+            answers = torch.stack([getattr(output, name) for name in names])
     return {
         "max_abs_error": (answers - tensors["answers"]).abs().max().item(),
         "max_abs_answer": tensors["answers"].abs().max().item(),

@@ -106,12 +106,12 @@ def build(
     """
     classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
-    values = {key: value for key, value in config.items() if key not in foreign} | dict(model_spec.family.while_engaged)
+    values = {key: value for key, value in model_spec.family.engaged(config).items() if key not in foreign}
     values |= width_entries(model_spec.layout(config), widths)
     # Parameters are made without memory, on the meta device: to draw all of them at random, only to overwrite them, takes
     # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
     with init_empty_weights(include_buffers=False):
-        model: PreTrainedModel = classes.pruned(classes.config(**values))
+        model: PreTrainedModel = classes.engine_pruned(classes.config(**values))
     # Assigned tensors are shared with whoever has them, be it a file of the user's mapped into memory, which may begin anywhere:
     # products of some sizes then differ in their last bits.
     copies = {name: in_file(tensor) for name, tensor in state.items()}
