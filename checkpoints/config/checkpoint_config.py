@@ -406,5 +406,6 @@ def _check_label_ids(config: Mapping[str, Any], labels: tuple[str, ...]) -> None
 
 
 def _refuse(key: str, reason: str) -> NoReturn:
-    item = ErrorItem.at("config.json", key, code=ErrorCode.CONFIG_INVALID, detail=reason)
+    # Of an inner configuration its key comes first.
+    item = ErrorItem.at("config.json", *key.split("."), code=ErrorCode.CONFIG_INVALID, detail=reason)
     raise SecateurError(ErrorCode.CONFIG_INVALID, f"config.json: `{key}`: {reason}.", (item,))

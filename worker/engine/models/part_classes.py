@@ -26,7 +26,8 @@ class Heard(nn.Module):
         super().__init__()
         self.part = part
         setattr(self, _name(part.encoder), AutoModel.from_config(getattr(config, part.config_key)))
-        setattr(self, _name(part.projection), projection(config))
+        # A result has the original's, so nothing trains it either.
+        setattr(self, _name(part.projection), projection(config).requires_grad_(False))
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Hidden states of every token, as wide as the language model: (B, T, D) of (B, mels, frames)."""

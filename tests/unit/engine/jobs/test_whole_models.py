@@ -1,21 +1,36 @@
 """A larger model of which a part is pruned where it is: Qwen2-Audio, whose audio tower is cut and whose rest stays as it was."""
 
 import json
+import shutil
 
 import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from api_schemas.enums import DeviceKind, ExportFormat, Head
+from api_schemas.errors import ErrorCode, SecateurError
+from api_schemas.spec.job import EngineSpec
+from api_schemas.spec.pruning import Pruning
 from benchmarks.families import reference
 from benchmarks.families.examples import random_model
+from checkpoints.config.checkpoint_config import read_config, used_values
 from checkpoints.describe import describe_folder
+from checkpoints.families.audio.qwen2_audio import QWEN2_AUDIO
+from checkpoints.file_names import checkpoint_names
+from checkpoints.planning.feasibility import check_feasible
+from checkpoints.sizes import accounting
+from checkpoints.sizes.cost_model import tensor_bytes
+from checkpoints.task_rules import check_exports
 from secateur import load
 from store.uploads.inspection.models.local import judge_folder
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.clips import encoded, tone
 from tests.support.checkpoints.rows import CLIP, write_splits
 from tests.support.jobs.engine import run_job, steps_of
+from tests.unit.engine.families import cut_checks
+from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 
@@ -141,6 +156,7 @@ def clips(folder, seconds=0.9):
     return write_splits(folder, {"audio": CLIP}, rows)
 
 
+@pytest.mark.slow
 def test_a_job_with_the_default_preset(tmp_path):
     """In bfloat16 and in shards; two steps, the second from the first one's folder."""
     whole = whole_model()
@@ -175,3 +191,225 @@ def test_a_job_with_the_default_preset(tmp_path):
     assert steps[0].size.total_parameters == sum(parameter.numel() for parameter in whole.parameters())
     assert "AutoProcessor" in (tmp_path / "out/step-2/README.md").read_text()
     assert describe_folder(tmp_path / "out/step-2").shape.copied_parameters == described.shape.copied_parameters
+
+
+def test_what_it_costs_is_counted_of_the_whole_or_of_what_runs(tmp_path):
+    whole = whole_model()
+    folder = write_folder(tmp_path / "whole", whole)
+    described = describe_folder(folder)
+    shape, kept = described.shape, reference.keeps(described.widths)["heads and channels"]
+    smaller = reference.cut_by(load_original(folder), kept)
+    copied = sum(
+        p.numel() for name, p in whole.named_parameters() if name.startswith(("model.language_model.", "lm_head."))
+    )
+    assert shape.copied_parameters == copied
+    # What the engine has in memory, beside the language model.
+    held = sum(parameter.numel() for parameter in smaller.model.parameters())
+    assert accounting.total_parameters(shape, smaller.widths) == held + copied
+    cut_checks.check_flops(
+        smaller.model_spec, part_of(whole, smaller.model_spec), {"input_features": SOUNDS[:1]}, "ragged"
+    )
+
+    larger = whole_model(text_config={**WRITES, "num_hidden_layers": 5, "intermediate_size": 600})
+    other = describe_folder(write_folder(tmp_path / "larger", larger)).shape
+    assert other.copied_parameters > 3 * copied
+    spec = EngineSpec.model_validate(ONE_CUT)
+    for kind in DeviceKind:
+        # Memory is not what the rest decides.
+        assert tensor_bytes(spec, other, kind) == tensor_bytes(spec, shape, kind)
+
+
+SOUNDS = torch.randn(3, 8, 100, generator=torch.Generator().manual_seed(2))
+
+
+def part_of(whole, model_spec):
+    """Encoder and projection of the stock class, as the engine has them."""
+    part = model_spec.classes.engine_stock(whole.config)
+    part.load_state_dict(
+        {name: tensor for name, tensor in whole.state_dict().items() if model_spec.family.part.holds(name)}
+    )
+    return part.eval()
+
+
+def test_what_the_engine_runs_is_what_the_language_model_reads(tmp_path):
+    whole = whole_model()
+    loaded = load_original(write_folder(tmp_path / "whole", whole))
+    with torch.no_grad():
+        states = whole.model.multi_modal_projector(whole.model.audio_tower(SOUNDS).last_hidden_state)
+        found = loaded.model(SOUNDS).last_hidden_state
+    assert found.shape == (3, 25, WRITES["hidden_size"])
+    reference.assert_near(found, states)
+    assert not any("language_model" in name or "lm_head" in name for name, _ in loaded.model.named_modules())
+
+
+def test_targets_and_sides(tmp_path):
+    shape = describe_folder(write_folder(tmp_path / "whole", whole_model())).shape
+
+    def check(**pruning):
+        check_feasible(shape, shape.dense, Pruning.model_validate({"granularity": "ragged", **pruning}))
+
+    check(target={"attention_sparsity": 0.5}, only="encoder")
+    check(target={"flops": 0.5}, parts=["attention", "feed_forward"])
+    with pytest.raises(SecateurError, match="Of this model only the encoder is pruned; leave only out") as caught:
+        check(target={"attention_sparsity": 0.5}, only="decoder")
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    # A share of the parameters of all of it, most of which stay.
+    with pytest.raises(SecateurError, match="of this model's parameters") as caught:
+        check(target={"parameters": 0.5}, parts=["attention", "feed_forward"])
+    assert caught.value.code is ErrorCode.SPARSITY_OUT_OF_REACH
+    for formats, said in ((["onnx"], "no whole model. Leave out"), (["torchao_int8"], "no whole model. Leave out")):
+        with pytest.raises(SecateurError, match=said) as caught:
+            check_exports(QWEN2_AUDIO, Head.HIDDEN_STATES, [ExportFormat(each) for each in formats])
+        assert caught.value.code is ErrorCode.EXPORT_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "code", "said"),
+    [
+        ("text_config", {"model_type": "llama"}, ErrorCode.CONFIG_INVALID, "`text_config.model_type`: must be qwen2"),
+        ("text_config", {"num_hidden_layers": 10**6}, ErrorCode.CONFIG_INVALID, "`text_config.num_hidden_layers`: at most 1024"),
+        ("text_config", {"vocab_size": "many"}, ErrorCode.CONFIG_INVALID, "`text_config.vocab_size`: must be a whole number"),
+        ("text_config", {"auto_map": {"AutoModel": "a.B"}}, ErrorCode.CODE_REFUSED, "config.json/text_config/auto_map"),
+        ("text_config", {"quantization_config": {"bits": 4}}, ErrorCode.CONFIG_INVALID, "config.json/text_config/quantization"),
+        ("text_config", {"intermediate_size": 37}, ErrorCode.WEIGHTS_MISMATCH, "language_model"),
+        ("audio_config", {"encoder_attention_heads": 5}, ErrorCode.CONFIG_INVALID, "`audio_config.encoder_attention_heads`: 5"),
+        ("audio_config", {"activation_function": "tan"}, ErrorCode.CONFIG_INVALID, "`audio_config.activation_function`: must"),
+        ("audio_config", {"d_model": 64}, ErrorCode.WEIGHTS_MISMATCH, "audio_tower"),
+        ("audio_config", {"num_mel_bins": 16}, ErrorCode.WEIGHTS_MISMATCH, "conv1"),
+    ],
+)  # fmt: skip
+def test_a_config_that_is_wrong_inside(key, changes, code, said, folder_once, tmp_path):
+    config = json.loads((folder_once / "config.json").read_text())
+    config[key] |= changes
+    bad = shutil.copytree(folder_once, tmp_path / "bad")
+    (bad / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SecateurError) as caught:
+        judge_folder(bad, 2**20)
+    assert caught.value.code is code
+    assert said in caught.value.detail
+    if said.startswith("`"):
+        place = said.split("`")[1].replace(".", "/")
+        assert caught.value.errors[0].pointer == f"/config.json/{place}"
+
+
+@pytest.fixture(scope="module")
+def folder_once(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("once") / "whole", whole_model())
+
+
+@pytest.mark.parametrize("config", [None, [], "qwen2"])
+def test_a_configuration_that_is_none(config, folder_once, tmp_path):
+    said = json.loads((folder_once / "config.json").read_text())
+    bad = shutil.copytree(folder_once, tmp_path / "bad")
+    (bad / "config.json").write_text(json.dumps(said | {"audio_config": config}))
+    # Without one it is the default's, which is larger.
+    with pytest.raises(SecateurError) as caught:
+        judge_folder(bad, 2**20)
+    assert caught.value.code is (ErrorCode.WEIGHTS_MISMATCH if config is None else ErrorCode.CONFIG_INVALID)
+
+
+def test_keys_that_nobody_reads(folder_once, tmp_path):
+    config = json.loads((folder_once / "config.json").read_text())
+    config["text_config"] |= {"use_mrope": False, "torch_dtype": "bfloat16", "rope_theta": 10000}
+    config |= {"ignore_index": -100, "vocab_size": 400, "unheard_of": 1}
+    other = shutil.copytree(folder_once, tmp_path / "other")
+    (other / "config.json").write_text(json.dumps(config))
+    [said] = [warning.detail for warning in judge_folder(other, 2**20).warnings if warning.code == "config_ignored"]
+    assert "`text_config.use_mrope`, `unheard_of`" in said
+    used = used_values(QWEN2_AUDIO, config)
+    assert used["ignore_index"] == -100
+    assert used["text_config"]["rope_theta"] == 10000.0
+    assert "use_mrope" not in used["text_config"]
+
+
+def test_a_class_beside_it_is_refused_with_the_way_to_it(folder_once):
+    config = json.loads((folder_once / "config.json").read_text())
+    with pytest.raises(SecateurError, match="save the whole model, a Qwen2AudioForConditionalGeneration") as caught:
+        read_config(config | {"architectures": ["Qwen2AudioModel"]})
+    assert caught.value.code is ErrorCode.ARCHITECTURE_UNSUPPORTED
+
+
+@pytest.mark.slow
+def test_a_result_is_pruned_again_with_recovery_and_norms_in_single_precision(tmp_path):
+    """The first job's result is an upload of its own: judged as one, and cut further."""
+    folder = write_folder(tmp_path / "whole", whole_model().to(torch.bfloat16), torch.bfloat16, "60KB")
+    for file in folder.glob("model-*.safetensors"):
+        tensors = {
+            name: tensor.float() if TOWER in name and "norm" in name else tensor
+            for name, tensor in load_file(file).items()
+        }
+        save_file(tensors, file, {"format": "pt"})
+    data = clips(tmp_path / "data")
+    pruning = {
+        "target": {"flops": 0.3},
+        "parts": ["attention", "feed_forward"],
+        "schedule": {"steps": 1},
+        "calibration": {"samples": 6},
+    }
+    finetune = {"epochs": 1, "batch_size": 3, "method": "full", "learning_rate": 1e-3}
+    run_job(tmp_path / "first", {**ONE_CUT, "pruning": pruning, "finetune": finetune}, model=folder, data=data)
+    first = tmp_path / "first/step-1"
+    assert_rest_unchanged(first, folder)
+    assert {name for name, (_, tensor) in tensors_of(first).items() if tensor.dtype == torch.float32} == {
+        in_module_tree(name) for name, (_, tensor) in tensors_of(folder).items() if tensor.dtype == torch.float32
+    }
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in checkpoint_names(path.name for path in first.iterdir()):
+        shutil.copyfile(first / name, again / name)
+    judged = judge_folder(again, 2**20)
+    assert [warning.code for warning in judged.warnings if warning.code == "pruned_before"]
+    spec = {**ONE_CUT, "finetune": {**finetune, "method": "lora", "distill": {}}}
+    steps = steps_of(run_job(tmp_path / "second", spec, model=again, data=data))
+    second = tmp_path / "second/step-1"
+    assert_rest_unchanged(second, again)
+    assert steps[1].size.attention_parameters < 0.6 * steps[0].size.attention_parameters
+    assert torch.isfinite(written_about(load(second, trust_remote_code=True))[0]).all()
+
+
+@pytest.mark.slow
+def test_a_stock_result_needs_no_code(tmp_path):
+    folder = write_folder(tmp_path / "whole", whole_model())
+    pruning = {
+        "target": {"ffn_sparsity": 0.5}, "layout": "stock", "parts": ["feed_forward"], "schedule": {"steps": 2},
+        "calibration": {"samples": 6},
+    }  # fmt: skip
+    run_job(tmp_path / "out", {**ONE_CUT, "pruning": pruning}, model=folder, data=clips(tmp_path / "data"))
+    step = tmp_path / "out/step-2"
+    assert_rest_unchanged(step, folder)
+    config = json.loads((step / "config.json").read_text())
+    assert config["audio_config"]["encoder_ffn_dim"] == 24
+    assert "encoder_ffn_dim" not in config
+    assert not list(step.glob("*.py"))
+    model, info = transformers.Qwen2AudioForConditionalGeneration.from_pretrained(step, output_loading_info=True)
+    assert not any(info.values())
+    assert torch.equal(written_about(model)[1], written_about(load(step))[1])
+
+
+def test_a_stock_class_says_why_it_does_not_load_a_result(tmp_path):
+    folder = write_folder(tmp_path / "whole", whole_model())
+    loaded = load_original(folder)
+    save_checkpoint(tmp_path / "step", reference.cut_by(loaded, reference.keeps(loaded.widths)["ragged"]), folder)
+    with pytest.raises(Exception, match="trust_remote_code=True"):
+        transformers.Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path / "step", ignore_mismatched_sizes=True)
+
+
+def test_the_reload_check_loads_all_of_it(tmp_path):
+    """A tensor that is missing outside of the part ends a job, though nothing there was cut."""
+    folder = write_folder(tmp_path / "whole", whole_model())
+    loaded = load_original(folder)
+    smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)["ragged"])
+    step = tmp_path / "step"
+    save_checkpoint(step, smaller, folder)
+    family = smaller.model_spec.family
+    auto_class = family.architectures[NAME].auto_class
+    assert check_reload(step, smaller.model, auto_class, {"input_features": SOUNDS}, family.part) < 1e-4
+    tensors = load_file(step / "model.safetensors")
+    other = {**tensors, "model.audio_tower.layer_norm.bias": tensors["model.audio_tower.layer_norm.bias"] + 0.1}
+    save_file(other, step / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SecateurError, match="got different last_hidden_state"):
+        check_reload(step, smaller.model, auto_class, {"input_features": SOUNDS}, family.part)
+    del tensors["model.language_model.norm.weight"]
+    save_file(tensors, step / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SecateurError, match=r"could not load .*model\.language_model\.norm\.weight"):
+        check_reload(step, smaller.model, auto_class, {"input_features": SOUNDS}, family.part)
