@@ -164,5 +164,8 @@ def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
             f"The nearest supported class by name is {close[0]} (model_type {named[close[0]].model_types[0]!r}), but "
             "its weights differ: find or train a checkpoint of that class."
         )
-    supported = ", ".join(model_type for family in ALL_FAMILIES for model_type in family.model_types)
+    # A part is there in the whole.
+    inside = [family.inner[family.part.config_key] for family in ALL_FAMILIES if family.part is not None]
+    listed = (family for family in ALL_FAMILIES if family not in inside)
+    supported = ", ".join(model_type for family in listed for model_type in family.model_types)
     return f"Supported model types: {supported}."
