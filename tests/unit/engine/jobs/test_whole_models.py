@@ -1,6 +1,7 @@
 """A larger model of which a part is pruned where it is: Qwen2-Audio, whose audio tower is cut and whose rest stays as it was."""
 
 import json
+import pickle
 import shutil
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks.families import reference
 from benchmarks.families.examples import random_model
 from checkpoints.config.checkpoint_config import read_config, used_values
 from checkpoints.describe import describe_folder
+from checkpoints.families import ALL_FAMILIES
 from checkpoints.families.audio.qwen2_audio import QWEN2_AUDIO
 from checkpoints.file_names import checkpoint_names
 from checkpoints.planning.feasibility import check_feasible
@@ -33,6 +35,7 @@ from tests.unit.engine.families import cut_checks
 from worker.engine.checkpoint.gate import check_reload
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
+from worker.engine.models.model_spec import ModelSpec
 
 NAME = "Qwen2AudioForConditionalGeneration"
 # A window of a second, of which the language model reads 25 tokens.
@@ -413,3 +416,17 @@ def test_the_reload_check_loads_all_of_it(tmp_path):
     save_file(tensors, step / "model.safetensors", {"format": "pt"})
     with pytest.raises(SecateurError, match=r"could not load .*model\.language_model\.norm\.weight"):
         check_reload(step, smaller.model, auto_class, {"input_features": SOUNDS}, family.part)
+
+
+def test_a_model_is_sent_to_another_process(tmp_path):
+    loaded = load_original(write_folder(tmp_path / "whole", whole_model()))
+    sent = pickle.loads(pickle.dumps(loaded))
+    assert sent.model_spec.family is QWEN2_AUDIO
+    with torch.no_grad():
+        assert torch.equal(sent.model(SOUNDS).last_hidden_state, loaded.model(SOUNDS).last_hidden_state)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES, ids=lambda family: family.name)
+def test_which_model_it_is_goes_to_another_process(family):
+    spec = ModelSpec(family, next(iter(family.architectures)))
+    assert pickle.loads(pickle.dumps(spec)) == spec
