@@ -32,7 +32,7 @@ from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME, merge
 from store.uploads.inspection.file_kinds import MAGIC_BYTES, refuse_device, refuse_kind, refuse_magic
 from store.uploads.inspection.models.inputs import check_preprocessor, check_settings, check_tokenizer
 
-SUFFIXES = (".safetensors", ".json", ".md", ".txt")
+SUFFIXES = (".safetensors", ".json", ".jinja", ".md", ".txt")
 
 
 class ModelFiles(Protocol):

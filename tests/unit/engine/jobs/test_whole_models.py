@@ -430,3 +430,11 @@ def test_a_model_is_sent_to_another_process(tmp_path):
 def test_which_model_it_is_goes_to_another_process(family):
     spec = ModelSpec(family, next(iter(family.architectures)))
     assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_a_chat_template_that_is_no_text(folder_once, tmp_path):
+    bad = shutil.copytree(folder_once, tmp_path / "bad")
+    (bad / "chat_template.jinja").write_bytes(b"{{ messages }}\xff")
+    with pytest.raises(SecateurError, match=r"chat_template\.jinja is not accepted: it is not UTF-8 text") as caught:
+        judge_folder(bad, 2**20)
+    assert caught.value.code is ErrorCode.FILE_TYPE_REFUSED
