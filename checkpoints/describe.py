@@ -165,6 +165,8 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     # The class has these tensors even if the file lacks them, and so will the result.
     others = sum(math.prod(shape) for name, shape in expected.items() if not name.endswith(STATISTICS))
     others -= sum(math.prod(shape) for shape in layout.tensors(known.pruned).values())
+    part = known.family.part
+    copied = 0 if part is None else sum(math.prod(shape) for name, shape in own.items() if not part.holds(name))
     heads = [site.shape.heads for site in layout.attention]
     if known.pruned is not None:
         heads = [layer.heads for layer in known.pruned.layers]
@@ -172,7 +174,8 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     shape = ModelShape(
         attention=tuple(site.shape for site in layout.attention),
         feed_forward=tuple(site.shape for site in layout.feed_forward),
-        other_parameters=others - of_heads,
+        other_parameters=others - of_heads - copied,
+        copied_parameters=copied,
         other_flops=layout.other_flops,
         bytes_per_parameter=DTYPE_BYTES[dtype],
         pruned=known.pruned,
@@ -196,6 +199,33 @@ def describe_checkpoint(config: Mapping[str, Any], tensors: Tensors, read: Reade
     )
 
 
+@dataclass(frozen=True)
+class NamedTensor:
+    """A tensor of a checkpoint's class, as it lies in a folder."""
+
+    info: TensorInfo
+    name: str
+    """In its file."""
+    saved_as: str
+    """The same without what wrappers put before it: its name in a result."""
+
+
+def named_tensors(folder: Path) -> dict[str, NamedTensor]:
+    """By name in the module tree, the tensors of a folder that `describe_folder` takes; what its class has not is left out."""
+    config, tensors = _read_folder(folder)
+    given = renamed({name: name for name in tensors}, renamings(tensors))
+    known = read_config(config, given)
+    given = renamed(given, _misplaced(known, given))
+    given = renamed(given, _under_its_copy(config, known, given))
+    saved_as = _naming(known, given)
+    own = known.family.tensors(config, known.architecture, len(known.labels), known.pruned)
+    return {
+        name: NamedTensor(tensors[given[saved_as(name)]], given[saved_as(name)], saved_as(name))
+        for name in own
+        if saved_as(name) in given
+    }
+
+
 def key_mapping(folder: Path) -> dict[str, str]:
     """Arguments for `from_pretrained` of a folder that `describe_folder` accepts: patterns in tensor names, and their
     replacements.
@@ -210,7 +240,7 @@ def key_mapping(folder: Path) -> dict[str, str]:
     return found | misplaced | _under_its_copy(config, known, renamed(tensors, misplaced))
 
 
-def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
+def _misplaced(known: CheckpointConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
     """A pattern and its replacement if the file's encoder is named as in a class with another head; otherwise empty.
 
     A plain encoder has no prefix; in a class with a head it has one.
@@ -225,7 +255,7 @@ def _misplaced(known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
     return {f"^{re.escape(each)}": "" for each in found[:1]}
 
 
-def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors: Tensors) -> dict[str, str]:
+def _under_its_copy(config: Mapping[str, Any], known: CheckpointConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
     """The same for tied weights that the file has only under their other name, because transformers ties both ways.
 
     Among names that share their memory, `safetensors.torch.save_model` keeps the alphabetically first, which in a RoBERTa is the
@@ -326,7 +356,7 @@ def main_dtype(tensors: Tensors) -> str:
     return max(sorted(sizes), key=sizes.__getitem__)
 
 
-def _naming(known: CheckpointConfig, tensors: Tensors) -> Callable[[str], str]:
+def _naming(known: CheckpointConfig, tensors: Collection[str]) -> Callable[[str], str]:
     """Maps a name in the module tree to the file's name, by the naming scheme of the family that this file uses."""
     first = known.layout.first_tensor(known.pruned)
     for naming in range(len(known.family.saved_names)):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
-from checkpoints.families import FAMILIES, Family
+from checkpoints.families import ALL_FAMILIES, Family
 from checkpoints.files.shards import INDEX_NAME, SHARD_NAME, WEIGHTS_NAME
 
 CONFIG = "config.json"
@@ -24,7 +24,7 @@ _OTHERS = (
 _TRAINER = re.compile(r"checkpoint-(\d{1,9})")
 
 
-ALLOWED = frozenset(name for family in FAMILIES for name in family.files)
+ALLOWED = frozenset(name for family in ALL_FAMILIES for name in family.files)
 """What may be kept of a folder beside its weights, whatever the family."""
 FOLDERS = tuple(sorted({name.rpartition("/")[0] for name in ALLOWED} - {""}))
 """Folders below it with such files in them."""
@@ -52,7 +52,7 @@ def checkpoint_names(names: Iterable[str], family: Family | None = None) -> list
 
     Without a family, whatever a checkpoint of any has.
     """
-    families = FAMILIES if family is None else (family,)
+    families = ALL_FAMILIES if family is None else (family,)
     known = {name for each in families for name in each.files} - {"README.md"}
     found = [name for name in names if name in known or is_weights(name)]
     if WEIGHTS_NAME in found:

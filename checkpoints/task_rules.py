@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from api_schemas.enums import Criterion, ExportFormat, Head, LabelSource, Layout, Part
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.spec.pruning import Pruning
-from checkpoints.families import FAMILIES, Family
+from checkpoints.families import ALL_FAMILIES, Family
 
 WITHOUT_LOSS = frozenset({Criterion.MAGNITUDE, Criterion.ENERGY, Criterion.RANDOM})
 """Criteria that look at no loss, and so at no label."""
@@ -37,7 +37,8 @@ def check_exports(family: Family, head: Head, formats: Sequence[ExportFormat]) -
         detail = f"{family.no_export} Leave out `exports`; the checkpoint itself is not affected."
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if family.no_torchao and set(formats) - GRAPHS:
-        detail = f"{family.no_torchao} Use onnx_int8 for eight bits, or leave out `exports`."
+        instead = "Leave out" if family.no_export else "Use onnx_int8 for eight bits, or leave out"
+        detail = f"{family.no_torchao} {instead} `exports`."
         raise _refused(ErrorCode.EXPORT_UNAVAILABLE, "/exports", detail)
     if head is Head.SEQUENCE_TO_SEQUENCE and formats:
         detail = (
@@ -69,7 +70,7 @@ def check_layout(family: Family, pruning: Pruning) -> None:
         return
     for part, (key, why) in _STOCK.items():
         if part in pruning.cuts and key(family) is None:
-            able = ", ".join(each.name for each in FAMILIES if key(each) is not None)
+            able = ", ".join(each.name for each in ALL_FAMILIES if key(each) is not None)
             detail = (
                 f"The classes of {family.name} in transformers {why}. Use layout any, whose results contain the code "
                 f"to load them; for what this job cuts, the stock layout is available for {able}."

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from api_schemas.enums import Head, Modality
-from checkpoints.families import FAMILIES, Family
+from checkpoints.families import ALL_FAMILIES, FAMILIES, Architecture, Family
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 BEGIN, END = "<!-- Written by scripts/write_family_docs.py: do not edit. -->\n", "<!-- Up to here. -->\n"
@@ -33,6 +33,10 @@ def _stock(family: Family) -> str:
     return " and ".join(what for what, key in whats if key) or "never"
 
 
+def _output(family: Family, architecture: Architecture) -> str:
+    return _OUTPUTS[architecture.head] if family.part is None else f"what {family.part.rest} reads of it"
+
+
 def _refused() -> Iterable[tuple[str, ...]]:
     models: dict[tuple[str, str, str], list[str]] = {}
     for family in FAMILIES:
@@ -45,8 +49,8 @@ def _refused() -> Iterable[tuple[str, ...]]:
 def tables() -> str:
     """What stands between the two marks of the page."""
     classes = [
-        (f"`{name}`", _INPUTS[family.modality], _OUTPUTS[architecture.head], _stock(family))
-        for family in FAMILIES
+        (f"`{name}`", _INPUTS[family.modality], _output(family, architecture), _stock(family))
+        for family in ALL_FAMILIES
         for name, architecture in family.architectures.items()
     ]
     return "\n".join(

@@ -7,7 +7,7 @@ from typing import Any
 
 from api_schemas.enums import Head, Modality
 from api_schemas.errors import ErrorCode, SecateurError
-from checkpoints.families import FAMILIES, Architecture, Family, family_of
+from checkpoints.families import ALL_FAMILIES, FAMILIES, Architecture, Family, family_of
 
 PARTS = {
     "clap": "Either encoder of a CLAP model can be pruned on its own, and its embeddings stay comparable with the other "
@@ -24,10 +24,6 @@ PARTS = {
     "`SiglipVisionModel.from_pretrained(folder).save_pretrained(other)` and "
     "`AutoImageProcessor.from_pretrained(folder).save_pretrained(other)`. SigLIP's image classifier, with two "
     "configurations in one, cannot be pruned.",
-    "qwen2_audio": "The audio tower of a Qwen2-Audio can be pruned on its own and put back, beside a language model that "
-    "stays as it is (docs/families.md says how). Save it separately: "
-    "`Qwen2AudioForConditionalGeneration.from_pretrained(folder).model.audio_tower.save_pretrained(other)` and "
-    "`AutoFeatureExtractor.from_pretrained(folder).save_pretrained(other)`.",
     "clap_text_model": "CLAP's text encoder can be pruned with its projection, as ClapTextModelWithProjection: save that "
     "from the whole model's folder.",
 }
@@ -51,7 +47,7 @@ def said_by(config: Mapping[str, Any]) -> tuple[Family, str] | None:
     if not isinstance(name, str):
         return None
     if model_type is None:
-        found = (family for family in FAMILIES if name in family.architectures)
+        found = (family for family in ALL_FAMILIES if name in family.architectures)
         return next(((family, name) for family in found), None)
     family = family_of(model_type) if isinstance(model_type, str) else None
     return (family, name) if family is not None and name in family.architectures else None
@@ -100,6 +96,9 @@ def unsupported(config: Mapping[str, Any]) -> SecateurError:
         detail = f"{said} The weight names do not show which class it is: set `architectures`."
     elif isinstance(model_type, str) and model_type in PARTS:
         detail = f"{said} {PARTS[model_type]}".rstrip()
+    elif family is not None and family.part is not None and isinstance(name, str):
+        (whole,) = family.architectures
+        detail = f"{said} {name[:100]} cannot be pruned: save the whole model, a {whole}."
     elif family is not None and isinstance(name, str):
         near = family.ways.get(name) or nearest(name, family.architectures, config)
         detail = f"{said} {name[:100]} cannot be pruned: {way_to(near, family.architectures[near])}"
@@ -165,5 +164,8 @@ def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
             f"The nearest supported class by name is {close[0]} (model_type {named[close[0]].model_types[0]!r}), but "
             "its weights differ: find or train a checkpoint of that class."
         )
-    supported = ", ".join(model_type for family in FAMILIES for model_type in family.model_types)
+    # A part is there in the whole.
+    inside = [family.inner[family.part.config_key] for family in ALL_FAMILIES if family.part is not None]
+    listed = (family for family in ALL_FAMILIES if family not in inside)
+    supported = ", ".join(model_type for family in listed for model_type in family.model_types)
     return f"Supported model types: {supported}."

@@ -70,10 +70,8 @@ def read_config(config: Mapping[str, Any], names: Collection[str] = ()) -> Check
 
 
 def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Family, name: str) -> CheckpointConfig:
-    used = used_values(family, config)
-    # Nothing is lost with what is empty.
-    ignored = [key for key, value in config.items() if key not in used and value not in EMPTY]
     _check_values(family, config)
+    ignored = _ignored(family, config)
     _check_numbered(config)
     architecture = family.architectures[name]
     try:
@@ -126,6 +124,15 @@ def _read_of(config: Mapping[str, Any], widths: SaidWidths | None, family: Famil
     )
 
 
+def _ignored(family: Family, config: Mapping[str, Any]) -> list[str]:
+    """Keys that are left out; of an inner configuration with its key before them. Nothing is lost with what is empty."""
+    used = used_values(family, config)
+    found = [key for key, value in config.items() if key not in used and value not in EMPTY]
+    for key, inner in family.inner.items():
+        found += [f"{key}.{each}" for each in _ignored(inner, config.get(key) or {})]
+    return found
+
+
 def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     """The checked values of a config that `read_config` has accepted; all others must not be read or passed on.
 
@@ -148,7 +155,11 @@ def used_values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
         """Where a fraction may be, transformers takes no whole number."""
         return float(value) if isinstance(rules.get(key), Number) and type(value) is int else value
 
-    return {key: as_read(key, value) for key, value in without_nulls(family, config).items() if is_used(key, value)}
+    found = {key: as_read(key, value) for key, value in without_nulls(family, config).items() if is_used(key, value)}
+    inner = {key: each for key, each in family.inner.items() if config.get(key) is not None}
+    return found | {
+        key: {**used_values(each, config[key]), "model_type": each.model_types[0]} for key, each in inner.items()
+    }
 
 
 def without_nulls(family: Family | None, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,12 +302,33 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     said = config.get(family.head_dim_key) if family.head_dim_key else None
     if said is not None and (type(said) is not int or not 1 <= said <= MAX_SIZE):
         _refuse(str(family.head_dim_key), f"must be a whole number from 1 to {MAX_SIZE}")
+    for key, inner in family.inner.items():
+        if config.get(key) is not None:
+            _check_inner(key, inner, config[key])
+
+
+def _check_inner(key: str, family: Family, config: Any) -> None:
+    """A configuration inside of another. What is wrong with it is told with its key."""
+    if not isinstance(config, Mapping):
+        _refuse(key, "must be an object")
+    if config.get("model_type", family.model_types[0]) not in family.model_types:
+        _refuse(f"{key}.model_type", f"must be {' or '.join(family.model_types)}")
+    try:
+        _check_values(family, config)
+        _check_numbered(config)
+    except SecateurError as error:
+        detail = error.detail.replace("config.json: `", f"config.json: `{key}.", 1)
+        items = tuple(
+            item.model_copy(update={"pointer": item.pointer.replace("/config.json/", f"/config.json/{key}/", 1)})
+            for item in error.errors
+        )
+        raise SecateurError(error.code, detail, items) from None
 
 
 def allowed_fields(family: Family) -> frozenset[str]:
     """Every key of a configuration that is read by somebody, or that transformers itself writes."""
     head_dim = {family.head_dim_key} if family.head_dim_key else set()
-    own = (*family.config_fields, *family.defaults, *family.refused, *family.aliases, *head_dim)
+    own = (*family.config_fields, *family.defaults, *family.refused, *family.aliases, *family.inner, *head_dim)
     return frozenset({*ANY, *own, "id2label"})
 
 
@@ -374,5 +406,6 @@ def _check_label_ids(config: Mapping[str, Any], labels: tuple[str, ...]) -> None
 
 
 def _refuse(key: str, reason: str) -> NoReturn:
-    item = ErrorItem.at("config.json", key, code=ErrorCode.CONFIG_INVALID, detail=reason)
+    # Of an inner configuration its key comes first.
+    item = ErrorItem.at("config.json", *key.split("."), code=ErrorCode.CONFIG_INVALID, detail=reason)
     raise SecateurError(ErrorCode.CONFIG_INVALID, f"config.json: `{key}`: {reason}.", (item,))

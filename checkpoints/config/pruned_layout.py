@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths, numbers_of
-from checkpoints.families import FAMILIES, Layout, UnusableConfigError
+from checkpoints.families import ALL_FAMILIES, Layout, UnusableConfigError
 from checkpoints.sizes.shape import AttentionShape
 
 PREFIX = "Pruned"
@@ -21,7 +21,7 @@ WITHOUT_CODE = "pruned: load it with trust_remote_code=True"
 filling layers whose shape is another with random numbers where `ignore_mismatched_sizes` lets it."""
 _OLDER_TYPE = "pruned-"
 """Stood before the `model_type` of older results."""
-_CLASSES = {f"{PREFIX}{name}": name for family in FAMILIES for name in family.architectures}
+_CLASSES = {f"{PREFIX}{name}": name for family in ALL_FAMILIES for name in family.architectures}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from checkpoints.families.audio.ast import AST
 from checkpoints.families.audio.clap import CLAP
-from checkpoints.families.audio.qwen2_audio import QWEN2_AUDIO_ENCODER
+from checkpoints.families.audio.qwen2_audio import QWEN2_AUDIO, QWEN2_AUDIO_ENCODER
 from checkpoints.families.audio.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, UNISPEECH, UNISPEECH_SAT, WAV2VEC2
 from checkpoints.families.audio.wavlm import WAVLM
 from checkpoints.families.audio.whisper import WHISPER
@@ -14,6 +14,7 @@ from checkpoints.families.base import (
     Family,
     FeedForwardSite,
     Layout,
+    Part,
     UnusableConfigError,
 )
 from checkpoints.families.decoders.gemma import GEMMA
@@ -77,8 +78,11 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA2,
     GEMMA3,
 )
-_BY_NAME = {family.name: family for family in FAMILIES}
-_BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+WHOLE_MODELS: tuple[Family, ...] = (QWEN2_AUDIO,)
+"""Larger models of which one of these families' is a part that is pruned where it is (`Family.part`)."""
+ALL_FAMILIES = (*FAMILIES, *WHOLE_MODELS)
+_BY_NAME = {family.name: family for family in ALL_FAMILIES}
+_BY_MODEL_TYPE = {model_type: family for family in ALL_FAMILIES for model_type in family.model_types}
 
 
 def family_of(model_type: str) -> Family | None:
@@ -92,8 +96,10 @@ def family_named(name: str) -> Family:
 
 
 __all__ = [
+    "ALL_FAMILIES",
     "AST",
     "FAMILIES",
+    "WHOLE_MODELS",
     "Architecture",
     "AttentionKind",
     "AttentionSite",
@@ -101,6 +107,7 @@ __all__ = [
     "Family",
     "FeedForwardSite",
     "Layout",
+    "Part",
     "UnusableConfigError",
     "family_named",
     "family_of",

@@ -205,6 +205,29 @@ class Padding:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The part of a larger model that is worked on: an encoder, and the projection behind it, whose outputs the rest reads.
+
+    The engine loads and runs these two alone. What lies outside of them, and the projection, is copied into a result as it is.
+    """
+
+    config_key: str
+    """Key of config.json under which the encoder's configuration stands; `Family.inner` has its family."""
+    encoder: str
+    """Path in the whole model's module tree."""
+    projection: str
+    """Likewise."""
+    projection_class: str
+    """Of the module there, by its name in transformers' module of the whole class."""
+    rest: str
+    """What the whole model has beside them, in words."""
+
+    def holds(self, name: str) -> bool:
+        """Whether a tensor of the whole model, by its name in the module tree, is of the two."""
+        return name.startswith((f"{self.encoder}.", f"{self.projection}."))
+
+
+@dataclass(frozen=True)
 class Family:
     """One family of checkpoints. Adding one is adding a file to this folder's `text`, `vision` or `audio` (docs/families.md)."""
 
@@ -269,6 +292,10 @@ class Family:
     is assumed."""
     while_engaged: Mapping[str, Any] = field(default_factory=dict)
     """Config values that hold while the engine has the model, and that no file gets: what would make training unrepeatable."""
+    part: Part | None = None
+    """Of a model that is worked on in part: which. The blocks of its layout are that part's."""
+    inner: Mapping[str, "Family"] = field(default_factory=dict)
+    """Config keys of objects that are other families' configurations: each is judged by that family's rules."""
 
     @property
     def files(self) -> frozenset[str]:
@@ -311,6 +338,15 @@ class Family:
         """Whether what `Architecture.tied` names is tied, as the config says or else the class."""
         said = config.get("tie_word_embeddings")
         return bool(self.defaults.get("tie_word_embeddings", True) if said is None else said)
+
+    def part_config(self, config: Config) -> Config:
+        """The configuration of the part that is worked on; of any other model all of it."""
+        return config if self.part is None else config.get(self.part.config_key) or {}
+
+    def engaged(self, config: Config) -> dict[str, Any]:
+        """The config with the values of `while_engaged`, of a part with those of the part's family in its own configuration."""
+        inner = {key: family.engaged(config.get(key) or {}) for key, family in self.inner.items()}
+        return {**config, **inner, **self.while_engaged}
 
     def filled(self, config: Config) -> dict[str, Any]:
         """The config with the family's defaults where it says nothing."""

@@ -234,6 +234,13 @@ QWEN2_AUDIO_ENCODER: Mapping[str, Rule] = {
     "scale_embedding": FLAG,
 }
 
+QWEN2_AUDIO: Mapping[str, Rule] = {
+    # Of what transformers 4 wrote.
+    "ignore_index": Integer(-(2**24), 2**24),
+    "vocab_size": SIZE,
+}
+"""Beside the configurations of its parts."""
+
 GPT2: Mapping[str, Rule] = {
     "n_inner": SIZE,
     "activation_function": ACTIVATION,

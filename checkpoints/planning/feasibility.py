@@ -302,7 +302,12 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
 
 def _check_layers(shape: ModelShape, pruning: Pruning) -> None:
     if pruning.only is not None and not shape.layers_of(pruning.only):
-        detail = f"This model has no encoder beside a decoder; leave only out, instead of asking for its {pruning.only.value}."
+        said = (
+            "Of this model only the encoder is pruned"
+            if shape.copied_parameters
+            else "This model has no encoder beside a decoder"
+        )
+        detail = f"{said}; leave only out, instead of asking for its {pruning.only.value}."
         item = ErrorItem(pointer="/pruning/only", code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))
     stay = left_out(shape, pruning)

@@ -68,7 +68,7 @@ def total_parameters(shape: ModelShape, widths: AttentionWidths) -> int:
     pairs = zip(shape.attention, widths.layers, strict=True)
     beside = sum(layer.heads * block.head_parameters for block, layer in pairs)
     blocks = attention_parameters(shape, widths) + feed_forward_parameters(shape, widths)
-    return shape.other_parameters + beside + blocks
+    return shape.other_parameters + shape.copied_parameters + beside + blocks
 
 
 def attention_flops(shape: ModelShape, widths: AttentionWidths) -> int:

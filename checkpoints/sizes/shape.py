@@ -85,6 +85,8 @@ class ModelShape(FrozenModel):
     feed_forward: tuple[FeedForwardShape, ...]
     other_parameters: int
     """Everything outside attention and feed-forward blocks, and not `head_parameters` of a head either."""
+    copied_parameters: int = 0
+    """Of a model that is worked on in part, those outside of the part: in its files, and never in memory."""
     other_flops: int
     """The same (patches, classifier), one input."""
     bytes_per_parameter: int
@@ -113,8 +115,11 @@ class ModelShape(FrozenModel):
     def layers_of(self, side: Side) -> frozenset[int]:
         """Numbers of the layers of the encoder or of the decoder; empty where the model is one stack, and no other attends to it.
 
-        A decoder's layers attend twice: to the text so far and to what the encoder has heard.
+        A decoder's layers attend twice: to the text so far and to what the encoder has heard. Where a part is worked on,
+        that part is the encoder.
         """
         attentions = Counter(block.layer for block in self.attention)
         decoder = frozenset(layer for layer, count in attentions.items() if count > 1)
-        return decoder if side is Side.DECODER or not decoder else frozenset(attentions) - decoder
+        if side is Side.DECODER:
+            return decoder
+        return frozenset(attentions) - decoder if decoder or self.copied_parameters else frozenset()

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from api_schemas.api.resources import Health, Limits, Quota, Quotas
-from checkpoints.families import FAMILIES
+from checkpoints.families import ALL_FAMILIES
 from service.access.turns import FairRoute
 from service.dependencies import Public, ToLookAround
 from service.openapi.document import RETRY_AFTER, problems
@@ -62,7 +62,7 @@ def get_limits(services: ToLookAround) -> Limits:
         max_json_bytes=settings.max_json_bytes,
         model_file_suffixes=model_folder.SUFFIXES,
         dataset_file_suffixes=dataset_names.SUFFIXES,
-        families=tuple(family.name for family in FAMILIES),
+        families=tuple(family.name for family in ALL_FAMILIES),
         model_buckets=tuple(sorted(parse_buckets(settings.model_buckets))),
         scopes=tuple(sorted(services.caller.scopes)),
         quotas=Quotas(

@@ -215,7 +215,8 @@ class Job:
         write_pruning(folder, record, history)
         # From here on the file is the model: what is measured is what is downloaded, rounding included.
         written = load_step(folder)
-        reload_error = check_reload(folder, written.model, self.described.architecture.auto_class, self._probe())
+        auto_class, part = self.described.architecture.auto_class, self.described.family.part
+        reload_error = check_reload(folder, written.model, auto_class, self._probe(), part)
         exports = self._export(folder, written) if last or self.spec.max_drop is not None else ()
 
         report.phase(Phase.EVALUATING, number)

@@ -20,7 +20,7 @@ from api_schemas.api.webhooks import (
 )
 from api_schemas.api.workers import WorkerResource
 from api_schemas.enums import AuditAction, AuditOutcome, DeviceKind, JobState, KeyScope
-from checkpoints.families import FAMILIES
+from checkpoints.families import ALL_FAMILIES
 from service.openapi.examples.job import JOB, NOON
 from store.settings import Settings
 from store.uploads.inspection import dataset_names
@@ -127,7 +127,7 @@ _LIMITS = Limits(
     max_json_bytes=_default("max_json_bytes"),
     model_file_suffixes=model_folder.SUFFIXES,
     dataset_file_suffixes=dataset_names.SUFFIXES,
-    families=tuple(family.name for family in FAMILIES),
+    families=tuple(family.name for family in ALL_FAMILIES),
     quotas=Quotas(
         requests_per_minute=Quota(limit=600, used=12),
         stored_bytes=Quota(limit=10**12, used=393_500_000),

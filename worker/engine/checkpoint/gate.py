@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.describe import DTYPE_NAMES, named_tensors
+from checkpoints.families import Part
 from worker.engine.checkpoint.load import LoadedModel, load_stock
 from worker.engine.data.split import Inputs
 from worker.engine.models.model_spec import move_model
@@ -106,7 +108,9 @@ def _answers(model: PreTrainedModel, inputs: Inputs) -> tuple[tuple[str, ...], T
     return names, torch.stack([getattr(output, name) for name in names])
 
 
-def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs) -> float:
+def check_reload(
+    folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs, part: Part | None = None
+) -> float:
     """Largest absolute difference between `model`'s answers and a fresh process's that loaded `folder` with transformers.
 
     Answers are what the model puts out before anything is made of it: logits, embeddings or hidden states.
@@ -115,10 +119,11 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
         model: loaded from `folder` as the engine loads it (rounded to the stored dtype), float32.
         auto_class: the transformers auto class with which users load such a model.
         inputs: a few real samples, each tensor (B, …).
+        part: what `model` is of the folder's, where that is larger. All of that is loaded, and the part compared.
 
     Raises RELOAD_MISMATCH where the folder does not load, or loads to other answers.
     """
-    error, largest, names, _ = reload_error(folder, model, auto_class, inputs)
+    error, largest, names, _ = reload_error(folder, model, auto_class, inputs, part)
     bound = TOLERANCE * max(1.0, largest)
     if not error <= bound:  # also where it is NaN
         raise SecateurError(
@@ -130,7 +135,7 @@ def check_reload(folder: Path, model: PreTrainedModel, auto_class: str, inputs: 
 
 
 def reload_error(
-    folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs
+    folder: Path, model: PreTrainedModel, auto_class: str, inputs: Inputs, part: Part | None = None
 ) -> tuple[float, float, tuple[str, ...], Tensor]:
     """As check_reload, and nothing is judged: the difference, the largest absolute answer, what answers are called, `model`'s.
 
@@ -149,6 +154,11 @@ def reload_error(
                 "names": names,
                 "scratch": scratch,
                 "threads": torch.get_num_threads(),
+                **(
+                    {}
+                    if part is None
+                    else {"through": [part.encoder, part.projection], "dtype": stored_as(folder, part)}
+                ),
             }
         )
     if "failure" in result:
@@ -156,6 +166,12 @@ def reload_error(
             ErrorCode.RELOAD_MISMATCH, f"A fresh process could not load the packaged checkpoint: {result['failure']}"
         )
     return result["max_abs_error"], result["max_abs_answer"], names, answers
+
+
+def stored_as(folder: Path, part: Part) -> str:
+    """What a larger model is loaded as, so that neither the part is rounded nor the rest converted, where all is of one dtype."""
+    found = {tensor.info.dtype for name, tensor in named_tensors(folder).items() if part.holds(name)}
+    return DTYPE_NAMES.get(found.pop(), "float32") if len(found) == 1 else "float32"
 
 
 def _ask(request: dict[str, Any]) -> dict[str, Any]:

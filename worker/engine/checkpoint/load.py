@@ -14,10 +14,11 @@ from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
 from checkpoints.config.checkpoint_config import plain_values
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
-from checkpoints.describe import describe_folder, key_mapping, main_dtype, read_tensors
+from checkpoints.describe import describe_folder, key_mapping, main_dtype, named_tensors, read_tensors
 from checkpoints.families import family_named
 from checkpoints.files.preprocessor_files import GENERATION
 from worker.engine.checkpoint.stock_folder import as_stock_reads
+from worker.engine.checkpoint.whole_files import load_part
 from worker.engine.data.settings import read_config as read_settings
 from worker.engine.models.model_spec import ModelSpec, build, copy_generation_config, width_entries
 from worker.engine.models.stock_tensors import as_pruned, of_parts
@@ -106,13 +107,17 @@ def _load(
         config = config_class.from_dict(settings)
     except Exception as error:  # whatever a wrongly typed value meets first in transformers
         raise _unreadable("config.json", error) from error
+    # Of a part as well: the whole model generates with what the file says.
     if classes.stock.can_generate() and (folder / GENERATION).is_file():
         try:
             GenerationConfig.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # likewise
             raise _unreadable(GENERATION, error) from error
+    made = classes.engine_stock if pruned is None else classes.engine_pruned
+    if model_spec.family.part is not None:
+        return load_part(folder, model_spec.family.part, made, config), {}
     # With loading info it returns a pair, which its annotation leaves out.
-    loading: Any = (classes.stock if pruned is None else classes.pruned).from_pretrained
+    loading: Any = made.from_pretrained
     with as_stock_reads(folder) as place:
         pair: tuple[PreTrainedModel, Mapping[str, Any]] = loading(
             place,
@@ -159,15 +164,24 @@ def _check_complete(model_spec: ModelSpec, info: Mapping[str, Any], state: Mappi
     raise SecateurError(ErrorCode.WEIGHTS_MISMATCH, detail, items)
 
 
+def _step_model(folder: Path, model_spec: ModelSpec, *, stock: bool) -> PreTrainedModel:
+    """What the engine runs of a step's folder, as transformers makes it."""
+    classes = model_spec.classes
+    made: Any = classes.engine_stock if stock else classes.engine_pruned
+    if model_spec.family.part is not None:
+        return load_part(folder, model_spec.family.part, made, made.config_class.from_pretrained(folder))
+    with as_stock_reads(folder) as place:
+        model: PreTrainedModel = made.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+    return model
+
+
 def load_step(folder: Path) -> LoadedModel:
     """A step the engine wrote, in either shape. A stock shape's queries get their folded softmax scale taken out again."""
     record = json.loads((folder / PRUNING_FILE).read_text())
     family = family_named(record["family"])
     model_spec = ModelSpec(family, record["architecture"])
     widths = AttentionWidths.model_validate(record["widths"])
-    source = model_spec.classes.stock if record["stock_layout"] else model_spec.classes.pruned
-    with as_stock_reads(folder) as place:
-        model = source.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+    model = _step_model(folder, model_spec, stock=record["stock_layout"])
     state = dict(model.state_dict())
     config = model.config.to_dict()
     if record["stock_layout"]:
@@ -180,6 +194,8 @@ def load_step(folder: Path) -> LoadedModel:
     built = build(model_spec, config, widths, state, model.all_tied_weights_keys)
     copy_generation_config(built, model)
     tensors = read_tensors(folder)
+    if family.part is not None:
+        tensors = {name: tensor.info for name, tensor in named_tensors(folder).items()}
     dtype = main_dtype(tensors)
     others = {name: DTYPES[tensor.dtype] for name, tensor in tensors.items() if tensor.dtype in set(DTYPES) - {dtype}}
     others = of_parts(others, model_spec.layout_of(built), widths)

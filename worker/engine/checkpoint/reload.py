@@ -7,8 +7,10 @@ standard input and the folders to import from beside its own as arguments), or f
 else (worker/engine/warm.py).
 
 A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, the model's arguments, and `answers`;
-`auto_class`, one of transformers' auto classes; `names`, the names of the answers in its output; `scratch`, an empty folder; and
-`threads`. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a sentence}.
+`auto_class`, one of transformers' auto classes; `names`, the names of the answers in its output; `scratch`, an empty folder;
+`threads`; and, if only part of a larger model is compared, `through`, the paths of its encoder and of the modules that follow,
+and `dtype`, in which the model is loaded. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a
+sentence}.
 """
 
 import importlib.abc
@@ -101,7 +103,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(request["threads"])
     try:
-        return measure(request["folder"], request["probe"], request["auto_class"], request["names"])
+        through, dtype = request.get("through", []), request.get("dtype", "float32")
+        return measure(request["folder"], request["probe"], request["auto_class"], request["names"], through, dtype)
     except BaseException as error:
         traceback.print_exc()
         return {"failure": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}
@@ -129,8 +132,8 @@ class HalvesIntoFiles(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def load(folder: str, auto_class: str) -> tuple[Any, bool]:
-    """The model in float32, and whether it came with code of its own. Raises whatever transformers does, and ValueError where
+def load(folder: str, auto_class: str, dtype: torch.dtype = torch.float32) -> tuple[Any, bool]:
+    """The model in `dtype`, and whether it came with code of its own. Raises whatever transformers does, and ValueError where
     keys differ."""
     code = "auto_map" in json.loads((Path(folder) / "config.json").read_text())
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
@@ -142,7 +145,7 @@ def load(folder: str, auto_class: str) -> tuple[Any, bool]:
             config=config,
             trust_remote_code=code,
             local_files_only=True,
-            dtype=torch.float32,
+            dtype=dtype,
             output_loading_info=True,
         )
     problems = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
@@ -151,15 +154,28 @@ def load(folder: str, auto_class: str) -> tuple[Any, bool]:
     return model.eval(), code
 
 
-def measure(folder: str, probe: str, auto_class: str, names: list[str]) -> dict[str, Any]:
-    """Load `folder` as `load` does, and compare its answers."""
+def measure(
+    folder: str, probe: str, auto_class: str, names: list[str], through: list[str], dtype: str
+) -> dict[str, Any]:
+    """Load `folder` as `load` does, and compare its answers.
+
+    If part of a larger model is compared, all of it is loaded, in the dtype of its files, which are then mapped and not held in
+    memory; what is compared runs in float32.
+    """
     torch.use_deterministic_algorithms(True)
     tensors = load_file(probe)
     inputs = {key.removeprefix("inputs."): value for key, value in tensors.items() if key.startswith("inputs.")}
-    model, code = load(folder, auto_class)
+    model, code = load(folder, auto_class, getattr(torch, dtype))
     with torch.inference_mode():
-        output = model(**inputs)
-        answers = torch.stack([getattr(output, name) for name in names])
+        if through:
+            encoder, *behind = (model.get_submodule(path).float() for path in through)
+            states = encoder(**inputs).last_hidden_state
+            for module in behind:
+                states = module(states)
+            answers = states[None]
+        else:
+            output = model(**inputs)
+            answers = torch.stack([getattr(output, name) for name in names])
     return {
         "max_abs_error": (answers - tensors["answers"]).abs().max().item(),
         "max_abs_answer": tensors["answers"].abs().max().item(),

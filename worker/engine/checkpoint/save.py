@@ -27,6 +27,7 @@ from checkpoints.file_names import names_in
 from checkpoints.files.preprocessor_files import PREPROCESSOR, SENTENCE_FILES, preprocessor_type
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
 from worker.engine.checkpoint.load import LoadedModel, scale_queries
+from worker.engine.checkpoint.whole_files import write_whole
 from worker.engine.data.settings import read_config
 from worker.engine.models.stock_tensors import as_stock
 from worker.engine.runtime.mapped import mapped_copy
@@ -59,7 +60,12 @@ def save_checkpoint(folder: Path, loaded: LoadedModel, original: Path) -> tuple[
     tensors = {name: mapped_copy(_as_stored(loaded, name, tensor)) for name, tensor in state.items()}
     if stock is not None:
         tensors = as_stock(tensors, layout, loaded.widths)
-    _write_weights(folder, tensors)
+    part = loaded.model_spec.family.part
+    if part is None:
+        _write_weights(folder, tensors)
+    else:
+        cut = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{part.encoder}.")}
+        write_whole(folder, original, cut, stock=stock is not None)
     written = dict(sorted(_config(loaded, stock, config).items()))
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
     for name in names_in(original):
@@ -168,7 +174,9 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
     if not model.all_tied_weights_keys and model.get_expanded_tied_weights_keys(all_submodels=True):
         config["tie_word_embeddings"] = False
     if stock is not None:
-        return config | {"architectures": [classes.stock.__name__], **stock}
+        key = "" if family.part is None else family.part.config_key
+        said = {key: {**config.get(key, {}), **stock}} if key and stock else stock
+        return config | {"architectures": [classes.stock.__name__], **said}
     pruned: Any = loaded.model.config
     auto_class = family.architectures[loaded.model_spec.name].auto_class
     config |= {

@@ -24,8 +24,10 @@ def read_config(model_dir: Path) -> Settings:
 
 
 def full_config(model_dir: Path) -> Settings:
-    """That, with the family's defaults where it says nothing. Raises CONFIG_INVALID."""
+    """That, with the family's defaults where it says nothing; of a part that is worked on, its own. Raises CONFIG_INVALID."""
     config, family = read_config(model_dir), family_of(model_type(model_dir))
+    if family is not None and family.part is not None:
+        return family.inner[family.part.config_key].filled(family.part_config(config))
     return config if family is None else family.filled(config)
 
 

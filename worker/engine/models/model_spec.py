@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths, mask_of
 from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
-from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout
+from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout, family_named
 from checkpoints.families.base import Padding
 from worker.engine.models import PrunedClasses, pruned_classes
 from worker.engine.runtime.mapped import in_file
@@ -28,6 +28,10 @@ class ModelSpec:
     family: Family
     name: str
     """Of the class of transformers."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Families have functions that were made where they stand, which pickle cannot name.
+        return spec_named, (self.family.name, self.name)
 
     @property
     def classes(self) -> PrunedClasses:
@@ -50,6 +54,11 @@ class ModelSpec:
         """How inputs of several lengths share a pass of a model in memory, if they may."""
         known = self.family.padding
         return None if known is None else known(model.config.to_dict(), self.family.architectures[self.name])
+
+
+def spec_named(family: str, name: str) -> ModelSpec:
+    """By the names of a family and of a class."""
+    return ModelSpec(family_named(family), name)
 
 
 def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
@@ -106,12 +115,12 @@ def build(
     """
     classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
-    values = {key: value for key, value in config.items() if key not in foreign} | dict(model_spec.family.while_engaged)
+    values = {key: value for key, value in model_spec.family.engaged(config).items() if key not in foreign}
     values |= width_entries(model_spec.layout(config), widths)
     # Parameters are made without memory, on the meta device: to draw all of them at random, only to overwrite them, takes
     # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
     with init_empty_weights(include_buffers=False):
-        model: PreTrainedModel = classes.pruned(classes.config(**values))
+        model: PreTrainedModel = classes.engine_pruned(classes.config(**values))
     # Assigned tensors share their memory, which may be a user's file mapped into memory. That may have any alignment, and
     # products of some sizes then differ in their last bits.
     copies = {name: in_file(tensor) for name, tensor in state.items()}

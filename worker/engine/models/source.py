@@ -15,7 +15,8 @@ from typing import Any
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from checkpoints.families import FAMILIES
+from checkpoints.families import ALL_FAMILIES
+from worker.engine.models.part_classes import part_class
 
 LAYERS_FILES = ("pruned_layers.py", "pruned_heads.py", "pruned_maps.py")
 CONFIGURATION = '''"""Configuration of {stock} with structurally pruned blocks (made by Secateur)."""
@@ -88,6 +89,10 @@ class PrunedClasses:
     """Text of modeling_pruned.py."""
     auto_classes: Mapping[str, str]
     """Each of transformers' auto classes that the stock model answers to, and the name of the pruned class that it finds."""
+    engine_stock: type[PreTrainedModel]
+    """What the engine loads of the stock class: itself, or of a larger model the part that is worked on."""
+    engine_pruned: type[PreTrainedModel]
+    """Likewise of the pruned class; what is measured and cut."""
 
     def files(self) -> dict[str, str]:
         """Everything that travels, by file name."""
@@ -105,7 +110,8 @@ def pruned_classes(name: str) -> PrunedClasses:
     stock: type[PreTrainedModel] = getattr(transformers, name)
     config: Any = stock.config_class
     words = {"stock": name, "config": config.__name__, "model_type": config.model_type}
-    words["needs"] = next(family.needs for family in FAMILIES if name in family.architectures)
+    family = next(family for family in ALL_FAMILIES if name in family.architectures)
+    words["needs"] = family.needs
     heads = _heads(stock)
     every = sorted({name, *heads.values()})
     # Those that generate say so by name: transformers makes another class, which cannot be pickled, of one that does not.
@@ -124,13 +130,27 @@ def pruned_classes(name: str) -> PrunedClasses:
     sys.modules[f"{package}.pruned_layers"] = sys.modules[f"{__package__}.pruned_layers"]
     configured = _module(f"{package}.configuration_pruned", configuration)
     modeled = _module(f"{package}.modeling_pruned", modeling)
+    pruned, pruned_config = getattr(modeled, f"Pruned{name}"), getattr(configured, f"Pruned{config.__name__}")
+    engine = {"": stock, "Pruned": pruned}
+    if family.part is not None:
+        engine = {
+            "": part_class(stock, family.part, config, pruned=False),
+            "Pruned": part_class(stock, family.part, pruned_config, pruned=True),
+        }
+        for before, made in engine.items():
+            # Where pickle finds them.
+            made.__module__, made.__name__ = modeled.__name__, f"{before}PartOf{name}"
+            made.__qualname__ = made.__name__
+            setattr(modeled, made.__name__, made)
     return PrunedClasses(
         stock=stock,
-        pruned=getattr(modeled, f"Pruned{name}"),
-        config=getattr(configured, f"Pruned{config.__name__}"),
+        pruned=pruned,
+        config=pruned_config,
         configuration=configuration,
         modeling=modeling,
         auto_classes={auto_class: f"Pruned{head}" for auto_class, head in heads.items()},
+        engine_stock=engine[""],
+        engine_pruned=engine["Pruned"],
     )
 
 

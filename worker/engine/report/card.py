@@ -48,6 +48,10 @@ mean of `last_hidden_state` over all tokens except padding. The measurements use
 
 _HIDDEN_STATES = """The measurements compare the encoder's `last_hidden_state` of every token with the original's.
 """
+_PART = """Only its encoder, `{encoder}`, was pruned. Everything else, the projection behind the encoder and {rest}, is the
+original's, bit for bit. The measurements compare what the encoder and the projection make of every recording with the
+original's; FLOPs and latency are those of these two, parameters and file size those of the whole model.
+"""
 _ANSWERS = """For every token, `start_logits` and `end_logits` say how likely the answer starts and ends there; those of the
 class token, how likely there is no answer. Give question and context together, the question first; a context that
 is too long is split into overlapping windows.
@@ -95,6 +99,9 @@ def _loading(family: Family, architecture: Architecture, stock: bool, *, sentenc
     if architecture.head in (Head.CTC, Head.SEQUENCE_TO_SEQUENCE):
         what, preparing = "feature extractor and the tokenizer are", "AutoProcessor"
     measured = _MEASURED_OF.get(architecture.head, "")
+    if family.part is not None:
+        what, preparing = "feature extractor and the tokenizer are", "AutoProcessor"
+        measured = _PART.format(encoder=family.part.encoder, rest=family.part.rest)
     if sentences and architecture.head is Head.EMBEDDING:
         measured = _SENTENCES.format(flag=flag)
     return f"""## Load

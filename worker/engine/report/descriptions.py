@@ -70,6 +70,8 @@ Line = tuple[str, str]
 def model(family: Family, architecture: Architecture) -> str:
     """What kind of model it is: `Audio classifier`."""
     modality = family.modality.value.capitalize()
+    if family.part is not None:
+        return f"{modality} encoder of a larger model"
     return {
         Head.CLASSIFICATION: f"{modality} classifier",
         Head.TOKEN_CLASSIFICATION: "Token classifier",

@@ -63,7 +63,7 @@ def check_preprocessor(checkpoint: Checkpoint, config: Config, settings: Config,
         model, features = family.value(config, key), settings.get(key, family.defaults[key])
         if type(features) is not int or features != model:
             raise wrong(key, f"config.json has {model}, but this file has {str(features)[:100]}")
-    if (found := misfit(str(kind), config, settings, family.largest_side)) is not None:
+    if (found := misfit(str(kind), family.part_config(config), settings, family.largest_side)) is not None:
         raise wrong(*found)
     unread = sorted(key for key in given if key not in rules and key not in UNREAD)
     if not unread:

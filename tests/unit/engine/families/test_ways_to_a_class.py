@@ -20,13 +20,11 @@ from transformers import (
 )
 
 from api_schemas.errors import ErrorCode, SecateurError
-from benchmarks.families import reference
-from benchmarks.families.examples import LABELS, WAVES, random_model
+from benchmarks.families.examples import LABELS, WAVES
 from benchmarks.families.special_models import CLAP
 from checkpoints.describe import describe_folder
 from store.uploads.inspection.models.local import judge_folder
 from worker.engine.checkpoint.load import load_original
-from worker.engine.checkpoint.save import save_checkpoint
 
 CODE = re.compile(r"`(\w+\.from_pretrained\([^`]*)`")
 NAMED = {"id2label": dict(enumerate(LABELS)), "label2id": {name: number for number, name in enumerate(LABELS)}}
@@ -171,73 +169,3 @@ def test_the_encoders_of_a_clap(tmp_path):
         similar = whole @ nn.functional.normalize(texts(**words).text_embeds, dim=-1).T
         expected = clap(**sounds, **words).logits_per_audio
         torch.testing.assert_close(similar * clap.logit_scale_a.exp(), expected, atol=1e-4, rtol=1e-4)
-
-
-# As in transformers' own tests, but for its window: a second, of which 25 tokens are left.
-LISTENS = {
-    "model_type": "qwen2_audio_encoder", "d_model": 32, "encoder_attention_heads": 4, "encoder_ffn_dim": 48, "encoder_layers": 2,
-    "num_mel_bins": 8, "max_source_positions": 50, "initializer_range": 0.2,
-}  # fmt: skip
-WRITES = {
-    "model_type": "qwen2", "hidden_size": 32, "intermediate_size": 36, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "vocab_size": 99, "max_position_embeddings": 52, "initializer_range": 0.2,
-    "tie_word_embeddings": False,
-}  # fmt: skip
-SOUND = 98
-
-
-def written_about(model):
-    """What it writes after a text around a sound of a second, and after one around a shorter sound, whose rest is masked."""
-    generator = torch.Generator().manual_seed(1)
-    features = torch.randn(2, 8, 100, generator=generator)
-    heard, texts = torch.ones(2, 100, dtype=torch.long), torch.randint(3, 90, (2, 31), generator=generator)
-    heard[1, 60:] = 0
-    there = torch.ones_like(texts)
-    # 25 tokens of the first sound, and 15 of the second behind ten of padding.
-    texts[0, 3:28] = texts[1, 13:28] = SOUND
-    there[1, :10] = 0
-    inputs = {"input_features": features, "feature_attention_mask": heard, "input_ids": texts, "attention_mask": there}
-    model.eval().generation_config.pad_token_id = 0
-    with torch.inference_mode():
-        return model(**inputs).logits[:, -1], model.generate(**inputs, max_new_tokens=12, do_sample=False)[:, 31:]
-
-
-@pytest.mark.parametrize("how", ["ragged", "heads and channels", "equal neurons"])
-def test_the_audio_tower_of_a_model_that_listens_and_writes(how, tmp_path):
-    """Taken out, cut and put back as docs/families.md has it: the whole writes what the stock class with zeros in it does."""
-    whole = random_model(
-        "Qwen2AudioForConditionalGeneration",
-        {"audio_config": LISTENS, "text_config": WRITES, "audio_token_index": SOUND},
-    )
-    whole.save_pretrained(tmp_path / "whole")
-    transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(tmp_path / "whole")
-    follow(tmp_path / "whole", tmp_path / "tower")
-    assert judge_folder(tmp_path / "tower", 2**20).name == "Qwen2AudioEncoder"
-    loaded = load_original(tmp_path / "tower")
-    kept = reference.keeps(loaded.widths)[how]
-    is_stock, _ = save_checkpoint(tmp_path / "step", reference.cut_by(loaded, kept), tmp_path / "tower")
-    assert is_stock == (how == "equal neurons")
-
-    before = written_about(whole)
-    with reference.masked(loaded.model_spec, whole.model.audio_tower, kept):
-        logits, text = written_about(whole)
-    assert not torch.allclose(before[0], logits, atol=1e-2)
-    put_back = transformers.Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path / "whole")
-    tower = transformers.AutoModel.from_pretrained(tmp_path / "step", trust_remote_code=not is_stock)
-    put_back.model.audio_tower = tower
-    found = written_about(put_back)
-    reference.assert_near(found[0], logits)
-    assert torch.equal(found[1], text)
-    if is_stock:
-        put_back.config.audio_config = tower.config
-        put_back.save_pretrained(tmp_path / "smaller")
-        alone, info = transformers.Qwen2AudioForConditionalGeneration.from_pretrained(
-            tmp_path / "smaller", output_loading_info=True
-        )
-        assert not any(info.values())
-        assert torch.equal(written_about(alone)[1], text)
-        files = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "smaller")]
-        others = {name for name in files[0] if "audio_tower" not in name}
-        assert others
-        assert others == {name for name in files[1] if "audio_tower" not in name}
-        assert all(torch.equal(files[0][name], files[1][name]) for name in others)

@@ -26,6 +26,7 @@ __all__ = ["Featurizer", "featurizer_for"]
 _EXTRACTORS: dict[str, Callable[[Path], Extractor]] = {
     "audio-spectrogram-transformer": AstFeatures,
     "whisper": WhisperFeatures,
+    "qwen2_audio": WhisperFeatures,
     "qwen2_audio_encoder": WhisperFeatures,
     "clap": ClapFeatures,
     "clap_audio_model": ClapFeatures,
