@@ -84,6 +84,9 @@ def qwen2_audio_encoder(variant: str = "", **changes: Any) -> Example:
 # WavLM: buckets few enough for near positions and far ones to be told apart.
 POSITIONS: dict[str, Any] = {"num_buckets": 12, "max_bucket_distance": 20}
 
+# Conformers: convolutions shorter than inputs.
+CONFORMER: dict[str, Any] = {"conv_depthwise_kernel_size": 5, "max_source_positions": 150}
+
 # CLAP: three stages of 16², 8² and 4² patches in windows of 4²: shifted in the first two, one window in the last.
 CLAP = {
     "spec_size": 32, "num_mel_bins": 8, "patch_size": 2, "patch_stride": [2, 2], "patch_embeds_hidden_size": 16,

@@ -19,7 +19,14 @@ from benchmarks.families.examples import (
     text,
     waves,
 )
-from benchmarks.families.special_models import POSITIONS, clap, qwen2_audio_encoder, whisper, whisper_classifier
+from benchmarks.families.special_models import (
+    CONFORMER,
+    POSITIONS,
+    clap,
+    qwen2_audio_encoder,
+    whisper,
+    whisper_classifier,
+)
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
 IMAGES = (
@@ -124,6 +131,11 @@ SPECIAL: tuple[Example, ...] = (
     qwen2_audio_encoder(),
     waves("WavLMForSequenceClassification", **POSITIONS),
     waves("WavLMModel", **POSITIONS),
+    *(waves(f"Wav2Vec2Conformer{end}", **CONFORMER) for end in KINDS_OF_SOUND),
+    *(
+        waves("Wav2Vec2ConformerForCTC", f"{kind or 'no'} positions", **CONFORMER, position_embeddings_type=kind)
+        for kind in ("rotary", None)
+    ),
     WAVLM_CTC,
     text("MPNetModel", TEXT, 28),
     clap("ClapAudioModelWithProjection"),

@@ -1,6 +1,6 @@
 """Every tensor outside the blocks of transformers over waveforms: names in the module tree of transformers 5, and shapes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from api_schemas.enums import Head
@@ -13,9 +13,19 @@ Own = Callable[[Value, str], Shapes]
 
 
 def waveform_tensors(
-    config: Config, architecture: Architecture, labels: int, *, defaults: Mapping[str, Any], own: Own
+    config: Config,
+    architecture: Architecture,
+    labels: int,
+    *,
+    defaults: Mapping[str, Any],
+    own: Own,
+    norms: Sequence[str] = ("layer_norm", "final_layer_norm"),
 ) -> Shapes:
-    """What all of them have: convolutions before, norms of the layers, the head. `own`: what lies between, and of one family."""
+    """What all of them have: convolutions before, norms of the layers, the head.
+
+    own: what lies between, and of one family.
+    norms: names in every layer of those that all layers of these families have.
+    """
 
     def value(key: str) -> Any:
         found = config.get(key)
@@ -29,7 +39,8 @@ def waveform_tensors(
     layers = [f"{prefix}encoder.layers.{layer}" for layer in range(value("num_hidden_layers"))]
     shapes |= norm(f"{prefix}encoder.layer_norm", hidden)
     for layer in layers:
-        shapes |= norm(f"{layer}.layer_norm", hidden) | norm(f"{layer}.final_layer_norm", hidden)
+        for name in norms:
+            shapes |= norm(f"{layer}.{name}", hidden)
     if architecture.head is Head.CTC:
         return shapes | linear("lm_head", value("vocab_size"), hidden)
     if architecture.head is Head.HIDDEN_STATES:

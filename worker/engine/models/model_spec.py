@@ -67,6 +67,8 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
     }
     if site.shape.rotary:
         entry["rotary"] = [mask_of(own) for own in widths.rotary]
+    if site.positions is not None:
+        entry["positions"] = site.positions
     return entry if site.joined is None else {**entry, "joined": site.joined}
 
 
