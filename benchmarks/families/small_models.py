@@ -49,6 +49,7 @@ MODELS: tuple[Example, ...] = (
         waves(f"Data2VecAudio{end}", **{**LISTENING, "conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5})
         for end in KINDS_OF_SOUND
     ),
+    *(waves(f"Wav2Vec2Conformer{end}", **{**LISTENING, "conv_depthwise_kernel_size": 31}) for end in KINDS_OF_SOUND),
     waves("Wav2Vec2ForPreTraining", **{**LISTENING, **CODES}),
     *(
         made(

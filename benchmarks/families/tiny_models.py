@@ -131,16 +131,18 @@ SPECIAL: tuple[Example, ...] = (
     qwen2_audio_encoder(),
     waves("WavLMForSequenceClassification", **POSITIONS),
     waves("WavLMModel", **POSITIONS),
-    *(waves(f"Wav2Vec2Conformer{end}", **CONFORMER) for end in KINDS_OF_SOUND),
-    *(
-        waves("Wav2Vec2ConformerForCTC", f"{kind or 'no'} positions", **CONFORMER, position_embeddings_type=kind)
-        for kind in ("rotary", None)
-    ),
     WAVLM_CTC,
     text("MPNetModel", TEXT, 28),
     clap("ClapAudioModelWithProjection"),
     clap("ClapAudioModel"),
     clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),
+)
+CONFORMERS = (
+    *(waves(f"Wav2Vec2Conformer{end}", **CONFORMER) for end in KINDS_OF_SOUND),
+    *(
+        waves("Wav2Vec2ConformerForCTC", f"{kind or 'no'} positions", **CONFORMER, position_embeddings_type=kind)
+        for kind in ("rotary", None)
+    ),
 )
 LLAMA3 = {
     "rope_parameters": {
@@ -184,4 +186,4 @@ DECODERS = (
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),
 )  # fmt: skip
-MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *DECODERS, *SPECIAL)
+MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *DECODERS, *SPECIAL, *CONFORMERS)

@@ -71,6 +71,7 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     # A layer of either type, and a window that texts are longer than.
     "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
     "wavlm": special_models.POSITIONS,
+    "wav2vec2-conformer": special_models.CONFORMER,
     "electra": {"embedding_size": 20},
     "dinov2": {"mlp_ratio": 2},
     "dinov3": {"num_register_tokens": 3},

@@ -273,9 +273,6 @@ class PrunedRotatedInputAttention(PrunedAttention):
         relative_position_embeddings: torch.Tensor,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if relative_position_embeddings.is_inference() and not torch.is_inference_mode_enabled():
-            # The stock class keeps them from call to call, and autograd takes none of those that inference mode made.
-            relative_position_embeddings = relative_position_embeddings.clone()
         turned_BTD = self._apply_rotary_embedding(hidden_states, relative_position_embeddings)
         return self.in_calls(turned_BTD, turned_BTD, attention_mask, values_BSD=hidden_states, **kwargs)
 

@@ -52,8 +52,8 @@ from checkpoints.config.checkpoint_config import read_config
         ),
         ({"model_type": "unispeech", "architectures": ["UniSpeechForPreTraining"]}, "save it as UniSpeechModel"),
         (
-            {"model_type": "wav2vec2-conformer", "architectures": ["Wav2Vec2ConformerForSequenceClassification"]},
-            "The nearest supported class by name is Wav2Vec2ForSequenceClassification",
+            {"model_type": "sew-d", "architectures": ["SEWDForSequenceClassification"]},
+            "The nearest supported class by name is SEWForSequenceClassification",
         ),
         (
             {"model_type": "vit_mae", "architectures": ["ViTMAEForPreTraining"]},
