@@ -33,20 +33,27 @@ def waveform_tensors(
 
     prefix, hidden = architecture.prefix, value("hidden_size")
     shapes = {**_convolutions(value, f"{prefix}feature_extractor.conv_layers"), **own(value, prefix)}
-    # As transformers asks: without masks there is nothing that stands for what they hide.
-    if any(config.get(key, default) for key, default in (("mask_time_prob", 0.05), ("mask_feature_prob", 0.0))):
-        shapes[f"{prefix}masked_spec_embed"] = (hidden,)
     layers = [f"{prefix}encoder.layers.{layer}" for layer in range(value("num_hidden_layers"))]
     shapes |= norm(f"{prefix}encoder.layer_norm", hidden)
     for layer in layers:
         for name in norms:
             shapes |= norm(f"{layer}.{name}", hidden)
+    return shapes | head_tensors(config, architecture, labels, value)
+
+
+def head_tensors(config: Config, architecture: Architecture, labels: int, value: Value) -> Shapes:
+    """What stands for hidden frames, and the head."""
+    hidden = value("hidden_size")
+    shapes: Shapes = {}
+    # As transformers asks: without masks there is nothing that stands for what they hide.
+    if any(config.get(key, default) for key, default in (("mask_time_prob", 0.05), ("mask_feature_prob", 0.0))):
+        shapes[f"{architecture.prefix}masked_spec_embed"] = (hidden,)
     if architecture.head is Head.CTC:
         return shapes | linear("lm_head", value("vocab_size"), hidden)
     if architecture.head is Head.HIDDEN_STATES:
         return shapes
     if value("use_weighted_layer_sum"):
-        shapes["layer_weights"] = (len(layers) + 1,)
+        shapes["layer_weights"] = (value("num_hidden_layers") + 1,)
     width = value("classifier_proj_size")
     return shapes | linear("projector", width, hidden) | linear("classifier", labels, width)
 
@@ -66,7 +73,12 @@ def _convolutions(value: Value, at: str) -> Shapes:
 
 def projected(value: Value, prefix: str) -> Shapes:
     """Of most: a norm, and a map to the hidden size."""
-    at, width = f"{prefix}feature_projection", value("conv_dim")[-1]
+    return projection(value, prefix, value("conv_dim")[-1])
+
+
+def projection(value: Value, prefix: str, width: int) -> Shapes:
+    """The same of frames of that width."""
+    at = f"{prefix}feature_projection"
     return norm(f"{at}.layer_norm", width) | linear(f"{at}.projection", value("hidden_size"), width)
 
 
