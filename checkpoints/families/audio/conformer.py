@@ -4,9 +4,18 @@ feed-forward block. Of both blocks half of what comes out is added to the stream
 from collections.abc import Mapping
 from dataclasses import replace
 
+from api_schemas.enums import Head
 from checkpoints.config_rules import Integer, OneOf, Rule
 from checkpoints.families.audio.waveform_tensors import Value
-from checkpoints.families.base import AttentionKind, AttentionSite, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.base import (
+    Architecture,
+    AttentionKind,
+    AttentionSite,
+    Config,
+    Family,
+    Layout,
+    UnusableConfigError,
+)
 from checkpoints.families.config_fields import RATE, WAVEFORM
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, feed_forward, head_width
 from checkpoints.families.tensor_shapes import Shapes, norm
@@ -35,6 +44,12 @@ def _names(prefix: str, block: str) -> EncoderNames:
         attention_stream="self_attn_layer_norm",
         feed_forward_stream=block,
     )
+
+
+def check_vocabulary(config: Config, architecture: Architecture) -> None:
+    """The classes have no size of their own for it, as others have. Raises UnusableConfigError."""
+    if architecture.head is Head.CTC and config.get("vocab_size") is None:
+        raise UnusableConfigError("vocab_size", "must say how many tokens the tokenizer has")
 
 
 def positions_of(config: Config, default: str) -> str | None:

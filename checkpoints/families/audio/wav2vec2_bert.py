@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from api_schemas.enums import Head, Modality
+from api_schemas.enums import Modality
 from checkpoints.config_rules import OneOf
-from checkpoints.families.audio.conformer import FIELDS, conformer_layout, conformer_tensors, positions_of
+from checkpoints.families.audio.conformer import (
+    FIELDS,
+    check_vocabulary,
+    conformer_layout,
+    conformer_tensors,
+    positions_of,
+)
 from checkpoints.families.audio.waveform_encoder import (
     NEVER_NULL,
     REQUIRED_FILES,
@@ -14,7 +20,7 @@ from checkpoints.families.audio.waveform_encoder import (
     waveform_classes,
 )
 from checkpoints.families.audio.waveform_tensors import head_tensors, projection
-from checkpoints.families.base import Architecture, Config, Family, Layout, Padding, UnusableConfigError
+from checkpoints.families.base import Architecture, Config, Family, Layout, Padding
 from checkpoints.families.config_fields import ACTIVATION, FLAG
 from checkpoints.families.tensor_shapes import Shapes
 from checkpoints.families.text.text_encoder import OTHER_FILES
@@ -29,8 +35,7 @@ _POSITIONS = "relative_key"
 
 def _layout(config: Config, architecture: Architecture) -> Layout:
     value = WAV2VEC2_BERT.value
-    if architecture.head is Head.CTC and config.get("vocab_size") is None:
-        raise UnusableConfigError("vocab_size", "must say how many tokens the tokenizer has")
+    check_vocabulary(config, architecture)
     projected = 2 * TOKENS * value(config, "feature_projection_input_dim") * value(config, "hidden_size")
     flops = projected + head_flops(config, architecture, WAV2VEC2_BERT, TOKENS)
     kind = positions_of(config, _POSITIONS)

@@ -1,7 +1,13 @@
 """Wav2Vec2-Conformer (Wang et al., arXiv 2010.05171), as transformers implements it: wav2vec 2.0 with a conformer's layers."""
 
-from api_schemas.enums import Head, Modality
-from checkpoints.families.audio.conformer import FIELDS, conformer_layout, conformer_tensors, positions_of
+from api_schemas.enums import Modality
+from checkpoints.families.audio.conformer import (
+    FIELDS,
+    check_vocabulary,
+    conformer_layout,
+    conformer_tensors,
+    positions_of,
+)
 from checkpoints.families.audio.waveform_encoder import (
     DEFAULTS,
     NEVER_NULL,
@@ -15,7 +21,7 @@ from checkpoints.families.audio.waveform_encoder import (
     waveform_classes,
 )
 from checkpoints.families.audio.waveform_tensors import Value, positions, projected, waveform_tensors
-from checkpoints.families.base import Architecture, Config, Family, Layout, UnusableConfigError
+from checkpoints.families.base import Architecture, Config, Family, Layout
 from checkpoints.families.tensor_shapes import Shapes
 from checkpoints.families.text.text_encoder import OTHER_FILES
 
@@ -26,8 +32,7 @@ def _layout(config: Config, architecture: Architecture) -> Layout:
     frames, before = features(config, WAV2VEC2_CONFORMER)
     # The class has the convolution of positions, and does not call it.
     positional(config, WAV2VEC2_CONFORMER, frames, WAV2VEC2_CONFORMER.value(config, "num_conv_pos_embeddings"))
-    if architecture.head is Head.CTC and config.get("vocab_size") is None:
-        raise UnusableConfigError("vocab_size", "must say how many tokens the tokenizer has")
+    check_vocabulary(config, architecture)
     flops = before + head_flops(config, architecture, WAV2VEC2_CONFORMER, frames)
     kind = positions_of(config, "relative")
     return conformer_layout(config, WAV2VEC2_CONFORMER, architecture.prefix, kind, frames, flops)
