@@ -23,6 +23,7 @@ from benchmarks.families.special_models import (
     CONFORMER,
     POSITIONS,
     clap,
+    mel_frames,
     qwen2_audio_encoder,
     whisper,
     whisper_classifier,

@@ -16,12 +16,14 @@ from checkpoints.families.base import (
     Layout,
     UnusableConfigError,
 )
-from checkpoints.families.config_fields import RATE, WAVEFORM
+from checkpoints.families.config_fields import RATE, SIZE, WAVEFORM
 from checkpoints.families.encoder import EncoderNames, EncoderSizes, encoder, feed_forward, head_width
 from checkpoints.families.tensor_shapes import Shapes, norm
 
 FIELDS: Mapping[str, Rule] = {
     **WAVEFORM,
+    # None of the class's own: `check_vocabulary`.
+    "vocab_size": SIZE,
     "position_embeddings_type": OneOf(("relative", "rotary"), null=True),
     "rotary_embedding_base": Integer(1, 2**24),
     # The class makes a table of twice as many sines of the hidden size.

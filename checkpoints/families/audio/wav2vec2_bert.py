@@ -69,7 +69,6 @@ WAV2VEC2_BERT = Family(
     architectures=waveform_classes("Wav2Vec2Bert", "wav2vec2_bert."),
     layout=_layout,
     defaults={
-        "vocab_size": 32,
         "hidden_size": 1024,
         "num_hidden_layers": 24,
         "num_attention_heads": 16,

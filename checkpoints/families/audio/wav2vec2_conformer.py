@@ -25,7 +25,7 @@ from checkpoints.families.base import Architecture, Config, Family, Layout
 from checkpoints.families.tensor_shapes import Shapes
 from checkpoints.families.text.text_encoder import OTHER_FILES
 
-VALUES = {**DEFAULTS, "conv_depthwise_kernel_size": 31}
+VALUES = {key: value for key, value in DEFAULTS.items() if key != "vocab_size"} | {"conv_depthwise_kernel_size": 31}
 
 
 def _layout(config: Config, architecture: Architecture) -> Layout:
