@@ -45,7 +45,7 @@ class LayerWidths(FrozenModel):
     qk_whole: bool = Field(
         False,
         exclude_if=lambda whole: not whole,
-        description="True if norms of queries and keys (Qwen3, Gemma 3) or relative positions (Wav2Vec2-Conformer) need all "
+        description="True if norms of queries and keys (Qwen3, Gemma 3) or relative positions (Wav2Vec2-BERT) need all "
         "channels of a head: QK channels are then removed only together with their head.",
     )
 

@@ -141,13 +141,22 @@ SPECIAL: tuple[Example, ...] = (
 CONFORMERS = (
     *(waves(f"Wav2Vec2Conformer{end}", **CONFORMER) for end in KINDS_OF_SOUND),
     *(
-        waves("Wav2Vec2ConformerForCTC", f"{kind or 'no'} positions", **CONFORMER, position_embeddings_type=kind)
+        waves(
+            "Wav2Vec2ConformerForSequenceClassification",
+            f"{kind or 'no'} positions",
+            **CONFORMER,
+            position_embeddings_type=kind,
+        )
         for kind in ("rotary", None)
     ),
     *(mel_frames(f"Wav2Vec2Bert{end}") for end in KINDS_OF_SOUND),
-    mel_frames("Wav2Vec2BertForSequenceClassification", "weighted sum", use_weighted_layer_sum=True),
     *(
-        mel_frames("Wav2Vec2BertForCTC", f"{kind or 'no'} positions", position_embeddings_type=kind)
+        mel_frames(
+            "Wav2Vec2BertForSequenceClassification",
+            f"{kind or 'no'} positions",
+            position_embeddings_type=kind,
+            use_weighted_layer_sum=True,
+        )
         for kind in ("relative", "rotary", None)
     ),
 )
