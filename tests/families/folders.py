@@ -123,9 +123,8 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
     if family.name == "clap":
         return Recipe(name, "clap", CLAP)
     if family.name == "wav2vec2-bert":
-        return Recipe(
-            name, "mel_frames", {**examples.TINY, **special_models.CONFORMER, **own, "classifier_proj_size": 20}
-        )
+        config = {**examples.TINY, **special_models.CONFORMER, **own, "classifier_proj_size": 20}
+        return Recipe(name, "mel_frames", config, epochs=60 if head is Head.CTC else 12)
     own = {**own, **examples.CODES} if name.endswith("ForPreTraining") else own
     return Recipe(name, "ctc" if head is Head.CTC else "waveform", {**WAVES, **own})
 
