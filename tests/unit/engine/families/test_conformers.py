@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from api_schemas.enums import Basis, Granularity
 from api_schemas.errors import ErrorCode, SecateurError
 from api_schemas.spec.pruning import Pruning
 from benchmarks.families import reference
@@ -19,8 +20,9 @@ from checkpoints.sizes import accounting
 from worker.engine.latency.table_measurement import _Bench
 from worker.engine.models.model_spec import width_entries
 from worker.engine.pruning.compensation import Ridges, _fitted
-from worker.engine.pruning.selection import Selection
+from worker.engine.pruning.selection import Ranking, Selection, widths_of
 from worker.engine.recovery.finetune import train_without_batch_norm
+from worker.engine.scoring import LayerScores
 
 every = pytest.mark.parametrize("tiny", CONFORMERS, ids=lambda tiny: tiny.id)
 RELATIVE = [tiny for tiny in CONFORMERS if tiny.variant not in ("rotary positions", "no positions")]
@@ -87,6 +89,23 @@ def test_channels_of_queries_are_left_to_their_heads() -> None:
     entries[1] |= {"qk": [WIDTH - 2] * HEADS}
     with pytest.raises(UnusableConfigError, match="`qk` of entry 1 must be 8 for every head"):
         SaidWidths(entries, None).read(layout)
+
+
+@pytest.mark.parametrize("basis", list(Basis))
+@pytest.mark.parametrize("granularity", list(Granularity))
+def test_no_choice_takes_a_part_of_a_heads_queries(granularity: Granularity, basis: Basis) -> None:
+    """Also where QK channels score nothing, so that any that could go would go first."""
+    shape = reference.shape_of(FIRST.model_spec, FIRST.stock())
+    draw, nothing = torch.Generator().manual_seed(0), (torch.zeros(WIDTH, dtype=torch.float64),) * HEADS
+    scores = [
+        LayerScores(nothing, tuple(torch.rand(WIDTH, generator=draw, dtype=torch.float64) for _ in range(HEADS)))
+        for _ in shape.attention
+    ]
+    said = {"target": {"attention_sparsity": 0.3}, "granularity": granularity, "basis": basis, "min_heads": 0}
+    kept = Ranking(scores, shape.dense, shape, Pruning.model_validate(said)).heads(0.3)
+    left = widths_of(kept, shape.dense)
+    assert all(layer.qk == (WIDTH,) * layer.heads for layer in left.layers)
+    assert left.layers != shape.dense.layers
 
 
 @every
