@@ -38,7 +38,7 @@ DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 KEPT_DTYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
 """The dtype that a result stores for each: nothing is computed in more than single precision."""
 MAX_MISMATCHES = 20
-STATISTICS = (".running_mean", ".running_var")
+STATISTICS = (".running_mean", ".running_var", ".embed_positions.inv_freq")
 
 Tensors = Mapping[str, TensorInfo]
 

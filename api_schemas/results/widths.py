@@ -45,8 +45,8 @@ class LayerWidths(FrozenModel):
     qk_whole: bool = Field(
         False,
         exclude_if=lambda whole: not whole,
-        description="True if queries and keys are normed over all channels of a head (Qwen3, Gemma 3): QK channels are then "
-        "removed only together with their head.",
+        description="True if norms of queries and keys (Qwen3, Gemma 3) or relative positions (Wav2Vec2-BERT) need all "
+        "channels of a head: QK channels are then removed only together with their head.",
     )
 
     @field_validator("rotary", mode="before")

@@ -120,7 +120,7 @@ def image(name: str, processor: str, special: int, variant: str = "", **changes:
 
     def mask(inputs: Inputs) -> torch.Tensor:
         tokens = (height // patch) * (width // patch) + special
-        return _padding(len(inputs["pixel_values"]), tokens)
+        return padding_mask(len(inputs["pixel_values"]), tokens)
 
     def nominal() -> Inputs:
         return draw(1, torch.Generator().manual_seed(3))
@@ -131,7 +131,8 @@ def image(name: str, processor: str, special: int, variant: str = "", **changes:
     return Example(name, config, draw, nominal, None if takes_no_mask else mask, variant, files)
 
 
-def _padding(rows: int, length: int) -> torch.Tensor:
+def padding_mask(rows: int, length: int) -> torch.Tensor:
+    """A mask [rows, length] whose second row is padded behind two thirds."""
     mask = torch.ones(rows, length, dtype=torch.long)
     mask[1, length * 2 // 3 :] = 0
     return mask
@@ -172,7 +173,7 @@ def waves(name: str, variant: str = "", **changes: Any) -> Example:
         return {"input_values": torch.randn(1, 80_000, generator=torch.Generator().manual_seed(3))}
 
     def mask(inputs: Inputs) -> torch.Tensor:
-        return _padding(*inputs["input_values"].shape)
+        return padding_mask(*inputs["input_values"].shape)
 
     return Example(
         name, _labelled(config) if name.endswith("Classification") else config, draw, nominal, mask, variant, WAVE_FILES
@@ -238,7 +239,7 @@ def text(name: str, config: Mapping[str, Any], longest: int = 30, variant: str =
         return {"input_ids": torch.randint(5, full["vocab_size"], (samples, length), generator=generator)}
 
     def mask(inputs: Inputs) -> torch.Tensor:
-        return _padding(*inputs["input_ids"].shape)
+        return padding_mask(*inputs["input_ids"].shape)
 
     return Example(
         name,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.families.examples import CODES, DISTILLED, OPT, TEXT, Example, image, spectrogram, text, waves
-from benchmarks.families.special_models import clap, qwen2_audio_encoder, whisper, whisper_classifier
+from benchmarks.families.special_models import clap, mel_frames, qwen2_audio_encoder, whisper, whisper_classifier
 
 SIZES: dict[str, Any] = {
     "hidden_size": 256,
@@ -47,6 +47,11 @@ MODELS: tuple[Example, ...] = (
     ),
     *(
         waves(f"Data2VecAudio{end}", **{**LISTENING, "conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5})
+        for end in KINDS_OF_SOUND
+    ),
+    *(waves(f"Wav2Vec2Conformer{end}", **{**LISTENING, "conv_depthwise_kernel_size": 31}) for end in KINDS_OF_SOUND),
+    *(
+        mel_frames(f"Wav2Vec2Bert{end}", **{**SIZES, "feature_projection_input_dim": 160, "conv_depthwise_kernel_size": 31})
         for end in KINDS_OF_SOUND
     ),
     waves("Wav2Vec2ForPreTraining", **{**LISTENING, **CODES}),

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.families.examples import LABELLED, Example
+from benchmarks.families.examples import LABELLED, TINY, WAVE_FILES, Example, padding_mask
 from worker.engine.data.split import Inputs
 
 # Whisper: its encoder sees 20 frames whatever comes.
@@ -83,6 +83,41 @@ def qwen2_audio_encoder(variant: str = "", **changes: Any) -> Example:
 
 # WavLM: buckets few enough for near positions and far ones to be told apart.
 POSITIONS: dict[str, Any] = {"num_buckets": 12, "max_bucket_distance": 20}
+
+# Conformers: convolutions shorter than inputs.
+CONFORMER: dict[str, Any] = {"conv_depthwise_kernel_size": 5, "max_source_positions": 150}
+
+# Wav2Vec2-BERT: a token is two frames of four bins, and the furthest positions are as one.
+MELS = {
+    **TINY, **CONFORMER, "vocab_size": 12, "feature_projection_input_dim": 8, "left_max_position_embeddings": 5,
+    "right_max_position_embeddings": 2, "classifier_proj_size": 20,
+}  # fmt: skip
+
+
+def mel_frames(name: str, variant: str = "", **changes: Any) -> Example:
+    """A class over mel bins of as many frames as a clip has."""
+    config = {**MELS, **changes}
+    width, usual = config["feature_projection_input_dim"], 249
+
+    def draw(samples: int, tokens: int, generator: torch.Generator) -> Inputs:
+        return {"input_features": torch.randn(samples, tokens, width, generator=generator)}
+
+    files = {
+        "preprocessor_config.json": {
+            "feature_extractor_type": "SeamlessM4TFeatureExtractor", "feature_size": width // 2, "num_mel_bins": width // 2,
+        },
+        "vocab.json": WAVE_FILES["vocab.json"],
+    }  # fmt: skip
+    return Example(
+        name,
+        {**config, **LABELLED} if name.endswith("Classification") else config,
+        lambda samples, generator: draw(samples, 14, generator),
+        lambda: draw(1, usual, torch.Generator().manual_seed(3)),
+        lambda inputs: padding_mask(*inputs["input_features"].shape[:2]),
+        variant,
+        files,
+    )
+
 
 # CLAP: three stages of 16², 8² and 4² patches in windows of 4²: shifted in the first two, one window in the last.
 CLAP = {

@@ -19,7 +19,15 @@ from benchmarks.families.examples import (
     text,
     waves,
 )
-from benchmarks.families.special_models import POSITIONS, clap, qwen2_audio_encoder, whisper, whisper_classifier
+from benchmarks.families.special_models import (
+    CONFORMER,
+    POSITIONS,
+    clap,
+    mel_frames,
+    qwen2_audio_encoder,
+    whisper,
+    whisper_classifier,
+)
 
 SPECTROGRAMS = (spectrogram("ASTForAudioClassification"), spectrogram("ASTModel"))
 IMAGES = (
@@ -130,6 +138,28 @@ SPECIAL: tuple[Example, ...] = (
     clap("ClapAudioModel"),
     clap("ClapAudioModel", "no biases", qkv_bias=False, enable_patch_layer_norm=False),
 )
+CONFORMERS = (
+    *(waves(f"Wav2Vec2Conformer{end}", **CONFORMER) for end in KINDS_OF_SOUND),
+    *(
+        waves(
+            "Wav2Vec2ConformerForSequenceClassification",
+            f"{kind or 'no'} positions",
+            **CONFORMER,
+            position_embeddings_type=kind,
+        )
+        for kind in ("rotary", None)
+    ),
+    *(mel_frames(f"Wav2Vec2Bert{end}") for end in KINDS_OF_SOUND),
+    *(
+        mel_frames(
+            "Wav2Vec2BertForSequenceClassification",
+            f"{kind or 'no'} positions",
+            position_embeddings_type=kind,
+            use_weighted_layer_sum=True,
+        )
+        for kind in ("relative", "rotary", None)
+    ),
+)
 LLAMA3 = {
     "rope_parameters": {
         "rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -172,4 +202,4 @@ DECODERS = (
         "LlamaForCausalLM", {**LLAMA, **LLAMA3}, 30, "all biases", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
     ),
 )  # fmt: skip
-MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *DECODERS, *SPECIAL)
+MODELS: tuple[Example, ...] = (*SPECTROGRAMS, *IMAGES, *WAVEFORMS, *TEXTS, *DECODERS, *SPECIAL, *CONFORMERS)

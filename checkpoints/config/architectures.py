@@ -152,7 +152,7 @@ def _near_family(name: Any, model_type: Any, config: Mapping[str, Any]) -> str:
     close = get_close_matches(name, every, 1, 0.75) if isinstance(name, str) else []
     kin = {each: family for family in FAMILIES for each in family.model_types if str(model_type).startswith(each)}
     if not close and kin and isinstance(name, str):
-        # Of the same line: a vit_mae, a wav2vec2-conformer.
+        # Of the same line: a vit_mae, a vit_msn.
         close = [nearest(name, kin[max(kin, key=len)].architectures, config)]
     if isinstance(name, str) and name.endswith(CONTINUES):
         able = [

@@ -20,9 +20,9 @@ from checkpoints.families.text.text_encoder import ENDS
 
 NULL_SAYS = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "begin_suppress_tokens", "sliding_window"),
-    *("attn_logit_softcapping", "final_logit_softcapping"),
+    *("attn_logit_softcapping", "final_logit_softcapping", "position_embeddings_type"),
 )
-"""Where null is not the class's own value: there is no such token, no window, no cap."""
+"""Where null is not the class's own value: there is no such token, no window, no cap, no positions."""
 EVERYWHERE = "eager"
 """The implementation of attention that every class has on every machine."""
 MAX_SIZE = 2**20

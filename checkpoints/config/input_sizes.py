@@ -11,6 +11,7 @@ Misfit = tuple[str, str]
 MAX_CLIP_SECONDS = 120
 MAX_MELS = 1024
 MAX_WINDOW = 2**16
+MAX_STRIDE = 64
 MAX_VALUES = 2**24
 """Of one clip's features: 64 MiB."""
 CROPPED = ("DeiT", "CLIP", "Bit")
@@ -41,9 +42,22 @@ def misfit(kind: str, config: Settings, settings: Settings, largest: int | None 
         frames = numbers["chunk_length"] * numbers["sampling_rate"] // numbers["hop_length"]
         said = f"it gives {frames} frames, but config.json's max_source_positions {positions} requires {2 * positions}"
         return _unlike("chunk_length", frames, 2 * positions, said)
+    if kind == "SeamlessM4TFeatureExtractor":
+        return _seamless(config, settings)
     if kind == "ClapFeatureExtractor":
         return _clap(config, settings)
     return _image(kind, config, settings, largest) if kind.startswith(IMAGES) else None
+
+
+def _seamless(config: Settings, settings: Settings) -> Misfit | None:
+    mels, stride = settings.get("num_mel_bins", 80), settings.get("stride", 2)
+    for key, value, most in (("num_mel_bins", mels, MAX_MELS), ("stride", stride, MAX_STRIDE)):
+        if type(value) is not int or not 1 <= value <= most:
+            return key, f"must be a whole number from 1 to {most}"
+    width = config.get("feature_projection_input_dim", 160)
+    found = _unlike("feature_size", settings.get("feature_size", 80), mels, f"must be num_mel_bins, {mels}")
+    said = f"{stride} frames of {mels} bins are {stride * mels} numbers, but config.json has feature_projection_input_dim {width}"
+    return found or _unlike("stride", stride * mels, width, said)
 
 
 def _clap(config: Settings, settings: Settings) -> Misfit | None:

@@ -28,6 +28,7 @@ PREPROCESSOR_FIELDS: Mapping[Modality, Mapping[str, Rule]] = {
         **_ANY,
         **dict.fromkeys(("feature_size", "sampling_rate", "num_mel_bins", "max_length", "hop_length", "n_fft"), _SIZE),
         **dict.fromkeys(("chunk_length", "n_samples", "nb_max_frames", "nb_max_samples", "nb_frequency_bins"), _SIZE),
+        "stride": _SIZE,
         **dict.fromkeys(("fft_window_size", "max_length_s", "chunk_length_s"), _SIZE),
         **dict.fromkeys(
             ("mean", "std", "padding_value", "dither", "top_db", "frequency_min", "frequency_max"), _NUMBER

@@ -98,7 +98,7 @@ def _layer(number: int, entry: Mapping[str, Any], shape: AttentionShape) -> Laye
         raise UnusableConfigError(ATTENTION, f"`heads` {at} increasing numbers")
     if shape.qk_whole and any(width != head_dim for width in qk):
         raise UnusableConfigError(
-            ATTENTION, f"`qk` {at} {head_dim} for every head, because queries and keys are normed"
+            ATTENTION, f"`qk` {at} {head_dim} for every head, because their norms or positions need all channels"
         )
     rotary = _pairs(number, entry, qk, shape) if shape.rotary else ()
     return LayerWidths(qk=tuple(qk), vo=tuple(vo), numbers=tuple(numbers), rotary=rotary, qk_whole=shape.qk_whole)

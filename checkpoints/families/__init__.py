@@ -4,6 +4,8 @@ from checkpoints.families.audio.ast import AST
 from checkpoints.families.audio.clap import CLAP
 from checkpoints.families.audio.qwen2_audio import QWEN2_AUDIO, QWEN2_AUDIO_ENCODER
 from checkpoints.families.audio.wav2vec2 import DATA2VEC_AUDIO, HUBERT, SEW, UNISPEECH, UNISPEECH_SAT, WAV2VEC2
+from checkpoints.families.audio.wav2vec2_bert import WAV2VEC2_BERT
+from checkpoints.families.audio.wav2vec2_conformer import WAV2VEC2_CONFORMER
 from checkpoints.families.audio.wavlm import WAVLM
 from checkpoints.families.audio.whisper import WHISPER
 from checkpoints.families.base import (
@@ -54,6 +56,8 @@ FAMILIES: tuple[Family, ...] = (
     UNISPEECH,
     UNISPEECH_SAT,
     WAVLM,
+    WAV2VEC2_CONFORMER,
+    WAV2VEC2_BERT,
     WHISPER,
     QWEN2_AUDIO_ENCODER,
     CLAP,

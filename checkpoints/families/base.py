@@ -42,6 +42,10 @@ class AttentionKind(StrEnum):
     """Swin: a table of relative positions is added to the scores, inside windows."""
     SHARED_POSITIONS = "shared_positions"
     """MPNet: relative positions, which the encoder gives to all layers, are added to the scores."""
+    RELATIVE_POSITIONS = "relative_positions"
+    """Conformers: dot products of queries and relative positions are added to the scores."""
+    ROTATED_INPUT = "rotated_input"
+    """Wav2Vec2-Conformer: what goes into the projections of q and k is rotated by position; what comes out of them is not."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class AttentionSite:
     then paths in the pruned class alone, all inside of it or none."""
     norms: Mapping[str, str] = field(default_factory=dict)
     """Of q and k, paths of the norms over the channels of each head that their outputs go through (`AttentionShape.qk_whole`)."""
+    positions: str | None = None
+    """The map, without a bias, of relative positions to what queries are multiplied by, as by keys: its rows are k's. What it has
+    and costs is in `head_parameters` and `head_flops` (`AttentionShape.qk_whole`)."""
 
     def projections(self) -> dict[str, str]:
         """Path of each projection, by side."""
@@ -85,6 +92,8 @@ class FeedForwardSite:
     """Of a gated block, the map by whose output the activation's is multiplied."""
     joined: str | None = None
     """Likewise, in the place of `first` and `up`."""
+    before_attention: bool = False
+    """It runs before the attention of its layer, where others run behind it."""
 
 
 @dataclass(frozen=True)
@@ -323,6 +332,10 @@ class Family:
                 whole = list(shapes[f"{site.module}.{name}"])
                 whole[dimension] = layer.heads
                 shapes[f"{site.module}.{name}"] = tuple(whole)
+        for number, site in enumerate(layout.attention):
+            if site.positions is not None:
+                rows = site.shape.heads * site.shape.head_dim if widths is None else widths.layers[number].qk_total
+                shapes[f"{site.positions}.weight"] = (rows, site.shape.hidden)
         return shapes
 
     def prefixes(self, architecture: Architecture) -> list[str]:

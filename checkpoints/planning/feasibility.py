@@ -281,7 +281,9 @@ def _check_goal(shape: ModelShape, widths: AttentionWidths, pruning: Pruning, ki
             further = ' "parts": ["attention", "feed_forward"] allows more.'
         whole_qk = any(block.qk_whole for block in shape.attention) and Part.ATTENTION in pruning.cuts
         if whole_qk and pruning.granularity is not Granularity.ENTIRE_HEAD:
-            further = f" QK channels, which are normed by head, are removed only with their head.{further}"
+            further = (
+                f" QK channels are removed only with their head: its norms or positions need all of them.{further}"
+            )
         if everything and kind is TargetKind.ATTENTION_SPARSITY:
             further = " Output biases stay even when all heads are removed."
         raise infeasible(
@@ -360,9 +362,9 @@ def _check_sides(shape: ModelShape, pruning: Pruning) -> None:
     apart = pruning.balance is Balance.EQUAL and pruning.granularity is not Granularity.ENTIRE_HEAD
     if whole and apart and Part.ATTENTION in pruning.cuts:
         detail = (
-            "This model norms queries and keys over all channels of a head, so QK channels are removed only with their head and "
-            "cannot have a share of their own. Use balance joint, which removes VO channels and whole heads, or granularity "
-            "entire_head."
+            "The norms or the positions of this model's queries and keys need all channels of a head, so QK channels are "
+            "removed only with their head and cannot have a share of their own. Use balance joint, which removes VO channels "
+            "and whole heads, or granularity entire_head."
         )
         item = ErrorItem(pointer="/pruning/balance", code=ErrorCode.INVALID_REQUEST, detail=detail)
         raise SecateurError(ErrorCode.INVALID_REQUEST, detail, (item,))

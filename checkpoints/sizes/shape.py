@@ -40,7 +40,7 @@ class AttentionShape(FrozenModel):
     rotary: int = 0
     """QK channels of a head, its first ones, that positions rotate in pairs: channel i with channel i + rotary / 2."""
     qk_whole: bool = False
-    """Its queries and keys are normed over all channels of a head, which QK channels therefore leave only with their head."""
+    """QK channels go only with their head: norms of its queries and keys, or relative positions, need all of them."""
 
     @property
     def whole(self) -> LayerWidths:

@@ -71,6 +71,8 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     # A layer of either type, and a window that texts are longer than.
     "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
     "wavlm": special_models.POSITIONS,
+    "wav2vec2-conformer": special_models.CONFORMER,
+    "wav2vec2-bert": {"left_max_position_embeddings": 5, "right_max_position_embeddings": 2},
     "electra": {"embedding_size": 20},
     "dinov2": {"mlp_ratio": 2},
     "dinov3": {"num_register_tokens": 3},
@@ -120,6 +122,9 @@ def _recipe(family: Family, name: str, head: Head) -> Recipe:
         return Recipe(name, family.name, {key: WHISPER[key] for key in sizes})
     if family.name == "clap":
         return Recipe(name, "clap", CLAP)
+    if family.name == "wav2vec2-bert":
+        config = {**examples.TINY, **special_models.CONFORMER, **own, "classifier_proj_size": 20}
+        return Recipe(name, "mel_frames", config, epochs=60 if head is Head.CTC else 12)
     own = {**own, **examples.CODES} if name.endswith("ForPreTraining") else own
     return Recipe(name, "ctc" if head is Head.CTC else "waveform", {**WAVES, **own})
 

@@ -59,6 +59,7 @@ GATE = (
     "ViTModel",
     "CLIPVisionModelWithProjection",
     "Wav2Vec2ForPreTraining",
+    "Wav2Vec2ConformerForSequenceClassification",
 )
 DEPLOYED = (
     "ASTForAudioClassification",

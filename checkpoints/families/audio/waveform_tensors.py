@@ -1,6 +1,6 @@
 """Every tensor outside the blocks of waveform transformers: names in the module tree of transformers 5, and shapes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from api_schemas.enums import Head
@@ -13,9 +13,19 @@ Own = Callable[[Value, str], Shapes]
 
 
 def waveform_tensors(
-    config: Config, architecture: Architecture, labels: int, *, defaults: Mapping[str, Any], own: Own
+    config: Config,
+    architecture: Architecture,
+    labels: int,
+    *,
+    defaults: Mapping[str, Any],
+    own: Own,
+    norms: Sequence[str] = ("layer_norm", "final_layer_norm"),
 ) -> Shapes:
-    """What all of them have: convolutions before, norms of the layers, the head. `own`: what lies between, and of one family."""
+    """What all of them have: convolutions before, norms of the layers, the head.
+
+    own: what lies between, and of one family.
+    norms: names in every layer of those that all layers of these families have.
+    """
 
     def value(key: str) -> Any:
         found = config.get(key)
@@ -23,19 +33,27 @@ def waveform_tensors(
 
     prefix, hidden = architecture.prefix, value("hidden_size")
     shapes = {**_convolutions(value, f"{prefix}feature_extractor.conv_layers"), **own(value, prefix)}
-    # As transformers asks: without masks there is nothing that stands for what they hide.
-    if any(config.get(key, default) for key, default in (("mask_time_prob", 0.05), ("mask_feature_prob", 0.0))):
-        shapes[f"{prefix}masked_spec_embed"] = (hidden,)
     layers = [f"{prefix}encoder.layers.{layer}" for layer in range(value("num_hidden_layers"))]
     shapes |= norm(f"{prefix}encoder.layer_norm", hidden)
     for layer in layers:
-        shapes |= norm(f"{layer}.layer_norm", hidden) | norm(f"{layer}.final_layer_norm", hidden)
+        for name in norms:
+            shapes |= norm(f"{layer}.{name}", hidden)
+    return shapes | head_tensors(config, architecture, labels, value)
+
+
+def head_tensors(config: Config, architecture: Architecture, labels: int, value: Value) -> Shapes:
+    """What stands for hidden frames, and the head."""
+    hidden = value("hidden_size")
+    shapes: Shapes = {}
+    # As transformers asks: without masks there is nothing that stands for what they hide.
+    if any(config.get(key, default) for key, default in (("mask_time_prob", 0.05), ("mask_feature_prob", 0.0))):
+        shapes[f"{architecture.prefix}masked_spec_embed"] = (hidden,)
     if architecture.head is Head.CTC:
         return shapes | linear("lm_head", value("vocab_size"), hidden)
     if architecture.head is Head.HIDDEN_STATES:
         return shapes
     if value("use_weighted_layer_sum"):
-        shapes["layer_weights"] = (len(layers) + 1,)
+        shapes["layer_weights"] = (value("num_hidden_layers") + 1,)
     width = value("classifier_proj_size")
     return shapes | linear("projector", width, hidden) | linear("classifier", labels, width)
 
@@ -55,7 +73,12 @@ def _convolutions(value: Value, at: str) -> Shapes:
 
 def projected(value: Value, prefix: str) -> Shapes:
     """Of most: a norm, and a map to the hidden size."""
-    at, width = f"{prefix}feature_projection", value("conv_dim")[-1]
+    return projection(value, prefix, value("conv_dim")[-1])
+
+
+def projection(value: Value, prefix: str, width: int) -> Shapes:
+    """The same of frames of that width."""
+    at = f"{prefix}feature_projection"
     return norm(f"{at}.layer_norm", width) | linear(f"{at}.projection", value("hidden_size"), width)
 
 

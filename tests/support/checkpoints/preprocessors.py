@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
     RobertaTokenizer,
+    SeamlessM4TFeatureExtractor,
     SiglipImageProcessorPil,
     ViTImageProcessorPil,
     Wav2Vec2CTCTokenizer,
@@ -72,6 +73,7 @@ MODEL_TYPES = {
     "siglip_vision": "siglip_vision_model",
     "waveform": "wav2vec2",
     "ctc": "hubert",
+    "mel_frames": "wav2vec2-bert",
     "whisper": "whisper",
     "qwen2_audio_encoder": "qwen2_audio_encoder",
     "clap": "clap_audio_model",
@@ -272,6 +274,14 @@ def _ctc(folder: Path) -> dict[str, Any]:
     }
 
 
+def _mel_frames(folder: Path) -> dict[str, Any]:
+    """Tokens of two frames of 20 bins."""
+    letters = {key: value for key, value in _ctc(folder).items() if not key.startswith("conv")}
+    (folder / "processor_config.json").unlink(missing_ok=True)
+    SeamlessM4TFeatureExtractor(feature_size=20, num_mel_bins=20).save_pretrained(folder)
+    return {**letters, "feature_projection_input_dim": 40}
+
+
 def _whisper(folder: Path) -> dict[str, Any]:
     vocabulary, merges = _byte_pairs([])
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=merges)
@@ -340,6 +350,7 @@ _BUILDERS: Any = {
     "siglip_vision": _siglip_vision,
     "waveform": _waveform,
     "ctc": _ctc,
+    "mel_frames": _mel_frames,
     "whisper": _whisper,
     "qwen2_audio_encoder": _qwen2_audio_encoder,
     "clap": _clap,

@@ -9,8 +9,8 @@ else (worker/engine/warm.py).
 A request is JSON: `folder`; `probe`, a safetensors file with `inputs.KEYWORD`, the model's arguments, and `answers`;
 `auto_class`, one of transformers' auto classes; `names`, the names of the answers in its output; `scratch`, an empty folder;
 `threads`; and, if only part of a larger model is compared, `through`, the paths of its encoder and of the modules that follow,
-and `dtype`, in which the model is loaded. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure": a
-sentence}.
+and `dtype`, in which the model is loaded. The reply is {"max_abs_error", "max_abs_answer", "parameters", "code"}, or {"failure":
+a sentence}.
 """
 
 import importlib.abc

@@ -281,7 +281,7 @@ def _finish(folder: Path, role: Split, assigned: Role, targets: Targets, reading
     if reading.head is Head.SEQUENCE_TO_SEQUENCE:
         column_files.write_column(folder, role.value, "decoder_input_ids", shifted(reading.model_dir, targets))
     elif reading.head is Head.CTC:
-        clips = column_files.read_split(folder, role.value).inputs["input_values"]
+        (clips,) = column_files.read_split(folder, role.value).inputs.values()
         assert isinstance(clips, Ragged)
         check_alignable(reading.model_dir, clips.lengths, targets, _places(assigned, assigned.rows.tolist()))
 

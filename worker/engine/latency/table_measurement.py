@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths
-from checkpoints.families import AttentionSite
+from checkpoints.families import AttentionKind, AttentionSite
 from worker.engine.checkpoint.load import LoadedModel
 from worker.engine.data.split import Inputs, rows
 from worker.engine.latency.paired import is_narrow, median_interval, without_load
@@ -31,6 +31,7 @@ from worker.engine.latency.table import LatencyModel, LatencyTable
 from worker.engine.latency.timing import forward, time_in_turn, timing_mode
 from worker.engine.models import narrow_attention
 from worker.engine.models.model_spec import ModelSpec, attention_entry
+from worker.engine.models.pruned_maps import resize
 
 MIN_RUNS, ENOUGH_RUNS, MAX_RUNS, SECONDS = 5, 30, 100, 30.0
 """Rounds of timing: until there are enough and every median is sure, or so many seconds have passed, within these limits."""
@@ -81,10 +82,21 @@ class _Bench:
                 channels *= self.site.shape.queries_per_head if side == "q" else 1
                 states_BTC = self.hidden.new_empty(*self.hidden.shape[:-1], channels).normal_()
                 module.set_submodule(path.removeprefix(inside), _Given(None if side == "o" else states_BTC))
-        # Angles of as many pairs as the padded widths have: which, takes no time.
-        angles_1TR = self.hidden.new_zeros(1, self.hidden.shape[1], max(layer.qk))
-        positions = {"position_embeddings": (angles_1TR, angles_1TR)} if layer.rotary else {}
-        return partial(module.eval(), self.hidden, **positions)
+        if self.site.positions is not None:
+            # Its time goes with heads, as that of what lies between the projections does.
+            resize(module, self.site.positions.removeprefix(inside), layer.qk_total, rows=True)
+        return partial(module.eval(), self.hidden, **self._positions(max(layer.qk)))
+
+    def _positions(self, width: int) -> dict[str, object]:
+        """What the layer gives its attention beside hidden states: which numbers, takes no time. `width`: of the widest head."""
+        shape, (_, tokens, hidden) = self.site.shape, self.hidden.shape
+        if self.site.kind is AttentionKind.ROTATED_INPUT:
+            return {"relative_position_embeddings": self.hidden.new_zeros(2, tokens, 1, 1, shape.head_dim)}
+        if self.site.positions is not None:
+            return {"relative_position_embeddings": self.hidden.new_zeros(1, 2 * tokens - 1, hidden)}
+        # Angles of as many pairs as the padded widths have.
+        angles_1TR = self.hidden.new_zeros(1, tokens, width)
+        return {"position_embeddings": (angles_1TR, angles_1TR)} if shape.rotary else {}
 
     def projections(self, channels: int, *, output: bool) -> Callable[[], object]:
         """Both projections of a side: q and k, or (`output`) v and o."""

@@ -76,6 +76,8 @@ def attention_entry(site: AttentionSite, widths: LayerWidths) -> dict[str, Any]:
     }
     if site.shape.rotary:
         entry["rotary"] = [mask_of(own) for own in widths.rotary]
+    if site.positions is not None:
+        entry["positions"] = site.positions
     return entry if site.joined is None else {**entry, "joined": site.joined}
 
 
@@ -129,8 +131,35 @@ def build(
         model.all_tied_weights_keys = dict(tied)
     # Where two names are one weight, each has become a parameter of its own.
     model.tie_weights(recompute_mapping=False)
+    compute_positions_anew(model)
     move_model(model, torch.float32).eval()
     return model
+
+
+def compute_positions_anew(model: nn.Module) -> None:
+    """Let a conformer's positions be as if each pass were the first.
+
+    transformers' classes keep them from pass to pass. Those of a pass in half precision would stay rounded in all that follow,
+    and those of one in inference mode would end a training pass.
+    """
+    for module in model.modules():
+        if hasattr(module, "cached_rotary_positional_embedding"):
+            module.register_forward_hook(_forget_angles)
+        elif hasattr(module, "extend_pe"):
+            module.register_forward_pre_hook(_keep_sines)
+            module.register_forward_hook(_restore_sines)
+
+
+def _forget_angles(module: Any, _args: object, _output: object) -> None:
+    module.cached_sequence_length = None
+
+
+def _keep_sines(module: Any, _args: object) -> None:
+    module.__dict__["sines"] = module.pe
+
+
+def _restore_sines(module: Any, _args: object, _output: object) -> None:
+    module.pe = module.__dict__.pop("sines")
 
 
 def rebuild(

@@ -130,6 +130,14 @@ def pairs_of(said: str | Sequence[int]) -> list[int]:
     return [pair for pair in range(bits.bit_length()) if bits >> pair & 1]
 
 
+def of_keys(scores_BHTP: torch.Tensor) -> torch.Tensor:
+    """Scores of queries with relative positions, P = 2 T - 1 from the furthest before to the furthest behind -> with keys, (B, H,
+    T, T): each query's row is shifted by one against the last's (Dai et al., arXiv 1901.02860, appendix B)."""
+    batch, heads, tokens, positions = scores_BHTP.shape
+    padded = functional.pad(scores_BHTP, (1, 0)).view(batch, heads, positions + 1, tokens)
+    return padded[:, :, 1:].reshape(batch, heads, tokens, positions)[..., :tokens]
+
+
 class Turns(NamedTuple):
     """Cosines and sines of the angles by which heads' pairs turn, (B, T, H, P): H is 1 where those of all heads are the same.
 

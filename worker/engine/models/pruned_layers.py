@@ -8,231 +8,15 @@ D model width, H heads, C channels of all heads, K width of one head.
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import EncoderDecoderCache
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .pruned_heads import (
-    Call,
-    Turns,
-    behind,
-    cached_width,
-    dropout_of,
-    eager_attention,
-    head_groups,
-    in_order,
-    join_heads,
-    of_queries,
-    pairs_of,
-    rotate,
-    split_heads,
-    take_heads,
-    turns_of,
-)
+from .pruned_attention import PrunedAttention
+from .pruned_heads import Turns, behind, of_keys, pairs_of, take_heads, turns_of
 from .pruned_maps import part, placed, resize
-
-
-class PrunedAttention(nn.Module):
-    """What all pruned attentions share. Mixed into a stock attention, whose other parts and settings stay as they are.
-
-    `names` are the attributes of q, k, v and, where the module applies it itself, o.
-    """
-
-    made_of: tuple[str, type[Any]]
-    names: dict[str, str | None]
-    qk_widths: list[int]
-    vo_widths: list[int]
-    heads: list[int]
-    queries: int
-    """Heads of queries for each head of keys and values. `query_widths` are their QK widths, `context_widths` their VO widths."""
-    query_widths: list[int]
-    context_widths: list[int]
-    cached_width: int
-    fused_calls: list[Call]
-    eager_calls: list[Call]
-    # What the stock module brings.
-    config: Any = None
-    layer_idx: Any
-    num_heads: int
-    attention_head_size: int
-    compute_bias: Any
-    gru_rel_pos_linear: Any
-    gru_rel_pos_const: Any
-    relative_position_bias_table: Any
-    relative_position_index: Any
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The class has no name that could be imported: it is made anew.
-        return _empty, self.made_of, self.__dict__
-
-    def be_narrow(self, entry: dict[str, Any]) -> None:
-        """Take the widths of a configuration's entry; the projections are replaced by whoever owns them."""
-        qk, vo = entry["qk"], entry["vo"]
-        if len(qk) != len(vo) or min([*qk, *vo], default=1) < 1:
-            raise ValueError(f"every head needs a QK and a VO width of at least 1: qk={qk}, vo={vo}")
-        inside = f"{entry['module']}."
-        self.names = {
-            side: entry[side].removeprefix(inside) if entry[side].startswith(inside) else None for side in "qkvo"
-        }
-        self.qk_widths, self.vo_widths, self.heads = list(qk), list(vo), list(entry["heads"])
-        self.queries = entry.get("queries", 1)
-        self.query_widths = [width for width in qk for _ in range(self.queries)]
-        self.context_widths = [width for width in vo for _ in range(self.queries)]
-        self.cached_width = cached_width(qk, vo)
-        groups = head_groups(qk, vo, self.queries * entry["pairs"])
-        self.fused_calls = [Call(heads, width, width) for heads, width in groups]
-        # The plain function takes any widths: nothing is padded, heads of the same widths go together.
-        pairs = list(zip(qk, vo, strict=True))
-        self.eager_calls = [
-            Call(tuple(head for head, own in enumerate(pairs) if own == pair), *pair) for pair in dict.fromkeys(pairs)
-        ]
-
-    def project(self, side: str, states: torch.Tensor) -> torch.Tensor:
-        """One projection; of o, the states themselves where another module applies it."""
-        name = self.names[side]
-        # Not get_submodule, which looks up every part of the path three times.
-        projected: torch.Tensor = states if name is None else attrgetter(name)(self)(states)
-        # GPT-2's attention applies its dropout behind o itself.
-        after: Any = getattr(self, "resid_dropout", None) if side == "o" else None
-        return projected if after is None else after(projected)
-
-    def softmax_scale(self) -> float:
-        """Of the original model: cutting channels must not change the temperature of the softmax."""
-        scale: Any = getattr(self, "scaling", getattr(self, "scale", None))
-        if scale is None:
-            size: Any = getattr(self, "attention_head_size", None) or self.head_dim
-            scale = size**-0.5
-        return float(scale)
-
-    def without_heads(
-        self, states_BTD: torch.Tensor, keys: int, *, weigh: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What comes of no heads at all; weights as well, empty, so that `outputs.attentions` has some of every layer."""
-        batch, tokens, _ = states_BTD.shape
-        weights = states_BTD.new_zeros(batch, 0, tokens, keys) if weigh else None
-        return self.project("o", states_BTD.new_zeros(batch, tokens, 0)), weights
-
-    def in_calls(
-        self,
-        states_BTD: torch.Tensor,
-        source_BSD: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        turns: Turns | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention of `states` to `source` through transformers' attention function, heads together as `head_groups` has them.
-
-        Returns its output, (B, T, D), and where attention is eager the weights, (B, H, T, S). `turns` rotate queries and keys.
-        """
-        implementation = self.config._attn_implementation  # once: a configuration of transformers is slow to read
-        eager = implementation == "eager"
-        calls = self.eager_calls if eager else self.fused_calls
-        if not calls:
-            return self.without_heads(states_BTD, source_BSD.shape[1], weigh=eager)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
-        dropout, scaling = dropout_of(self), self.softmax_scale()
-        query_BTC = self.project("q", states_BTD)
-        key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
-        if turns is not None:
-            query_BTC = rotate(query_BTC, self.query_widths, turns.each(self.queries))
-            key_BSC = rotate(key_BSC, self.qk_widths, turns)
-        contexts, weights = [], []
-        for heads, qk, vo in calls:
-            context_BTHK, weights_BHTS = attend(
-                self,
-                split_heads(query_BTC, self.query_widths, of_queries(heads, self.queries), qk),
-                split_heads(key_BSC, self.qk_widths, heads, qk),
-                split_heads(value_BSC, self.vo_widths, heads, vo),
-                attention_mask,
-                dropout=dropout,
-                scaling=scaling,
-                **kwargs,
-            )
-            contexts.append(context_BTHK)
-            weights.append(weights_BHTS)
-        of_calls = [Call(of_queries(call.heads, self.queries), call.qk, call.vo) for call in calls]
-        attended = in_order(weights, of_calls) if eager else None
-        return self.project("o", join_heads(contexts, self.context_widths, of_calls)), attended
-
-    def remember(
-        self, source_BSD: torch.Tensor, past_key_values: Any, turns: Turns | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of `source` behind those that a cache has of this layer, which keeps them: (B, H, S, K) each."""
-        everyone, width = tuple(range(len(self.heads))), self.cached_width
-        # The cache tells how many tokens it has seen by what it holds; without heads it still has to hold something.
-        key_BHSK = value_BHSK = source_BSD.new_zeros(len(source_BSD), 1, source_BSD.shape[1], 1)
-        if everyone:
-            key_BSC, value_BSC = (self.project(side, source_BSD) for side in "kv")
-            if turns is not None:
-                key_BSC = rotate(key_BSC, self.qk_widths, turns)
-            key_BHSK = split_heads(key_BSC, self.qk_widths, everyone, width)
-            value_BHSK = split_heads(value_BSC, self.vo_widths, everyone, width)
-        found: tuple[torch.Tensor, torch.Tensor] = past_key_values.update(key_BHSK, value_BHSK, self.layer_idx)
-        return found
-
-    def recall(
-        self,
-        states_BTD: torch.Tensor,
-        key_BHSK: torch.Tensor,
-        value_BHSK: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        turns: Turns | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention of `states` to keys and values of a cache, as `in_calls` otherwise."""
-        implementation = self.config._attn_implementation
-        if not self.heads:
-            return self.without_heads(states_BTD, key_BHSK.shape[2], weigh=implementation == "eager")
-        everyone, width = tuple(range(len(self.query_widths))), self.cached_width
-        query_BTC = self.project("q", states_BTD)
-        if turns is not None:
-            query_BTC = rotate(query_BTC, self.query_widths, turns.each(self.queries))
-        context_BTHK, weights = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)(
-            self,
-            split_heads(query_BTC, self.query_widths, everyone, width),
-            key_BHSK,
-            value_BHSK,
-            attention_mask,
-            dropout=dropout_of(self),
-            scaling=self.softmax_scale(),
-            **kwargs,
-        )
-        joined_BTC = join_heads([context_BTHK], self.context_widths, [Call(everyone, width, width)])
-        return self.project("o", joined_BTC), weights
-
-    def with_bias(
-        self, states_BTD: torch.Tensor, bias_BHTT: torch.Tensor, *, weigh: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention of `states` to themselves, with `bias` added to the scores.
-
-        Returns its output as `project` takes it, (B, T, C), and where it is to `weigh` the weights, (B, H, T, T).
-        """
-        query_BTC, key_BTC, value_BTC = (self.project(side, states_BTD) for side in "qkv")
-        calls = self.eager_calls if weigh else self.fused_calls
-        contexts, weights = [], []
-        for heads, qk, vo in calls:
-            parts = (
-                split_heads(query_BTC, self.qk_widths, heads, qk),
-                split_heads(key_BTC, self.qk_widths, heads, qk),
-                split_heads(value_BTC, self.vo_widths, heads, vo),
-            )
-            own_BHTT = bias_BHTT if len(heads) == len(self.heads) else take_heads(bias_BHTT, heads, 1)
-            scale, dropout = self.softmax_scale(), dropout_of(self)
-            if weigh:
-                context_BTHK, weights_BHTT = eager_attention(self, *parts, own_BHTT, scaling=scale, dropout=dropout)
-                weights.append(weights_BHTT)
-            else:
-                context_BHTK = functional.scaled_dot_product_attention(
-                    *parts, attn_mask=own_BHTT, dropout_p=dropout, scale=scale
-                )
-                context_BTHK = context_BHTK.transpose(1, 2)
-            contexts.append(context_BTHK)
-        return join_heads(contexts, self.vo_widths, calls), in_order(weights, calls) if weigh else None
 
 
 class PrunedSelfAttention(PrunedAttention):
@@ -434,6 +218,65 @@ class PrunedSharedAttention(PrunedAttention):
         return (context,) if weights is None else (context, weights)
 
 
+class PrunedRelativeAttention(PrunedAttention):
+    """A conformer's: dot products of queries and relative positions are added to the scores, as those of queries and keys are.
+
+    Wav2Vec2-Conformer makes them of sines by a map, and has one bias of queries for keys and one for positions (Dai et al., arXiv
+    1901.02860, §3.3); Wav2Vec2-BERT has a table of them, which all heads share. Heads have all their QK channels.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        relative_position_embeddings: torch.Tensor | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        weigh = self.config._attn_implementation == "eager"
+        if not self.heads:
+            return self.without_heads(hidden_states, hidden_states.shape[1], weigh=weigh)
+        query_BTC = self.project("q", hidden_states)
+        query_BTHK = query_BTC.unflatten(-1, (len(self.heads), -1))
+        if relative_position_embeddings is None:
+            # From the key that is furthest behind a query to the one furthest before it: (1, K, P).
+            last = hidden_states.shape[1] - 1
+            far = torch.arange(-last, last + 1, device=hidden_states.device)
+            far = far.clamp(-self.left_max_position_embeddings, self.right_max_position_embeddings)
+            positions_HKP = self.distance_embedding(far + self.left_max_position_embeddings).mT[None]
+            toward_BTHK = query_BTHK
+        else:
+            # One input's are all inputs'.
+            positions_PC = self.linear_pos(relative_position_embeddings)[0]
+            positions_HKP = positions_PC.unflatten(-1, (len(self.heads), -1)).permute(1, 2, 0)
+            toward_BTHK = query_BTHK + self.pos_bias_v
+            query_BTC = (query_BTHK + self.pos_bias_u).flatten(-2)
+        bias_BHTT = of_keys(toward_BTHK.transpose(1, 2) @ positions_HKP) * self.softmax_scale()
+        if attention_mask is not None and attention_mask.dtype == torch.bool:
+            bias_BHTT = torch.where(attention_mask, bias_BHTT, torch.finfo(bias_BHTT.dtype).min)
+        elif attention_mask is not None:
+            bias_BHTT = bias_BHTT + attention_mask
+        context_BTC, weights = self.with_bias(hidden_states, bias_BHTT, weigh=weigh, query_BTC=query_BTC)
+        return self.project("o", context_BTC), weights
+
+
+class PrunedRotatedInputAttention(PrunedAttention):
+    """Wav2Vec2-Conformer's, where rotary positions turn what goes into q and k, in as many parts as the original has heads.
+
+    What comes out is not turned, so heads are cut as if there were no positions.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        relative_position_embeddings: torch.Tensor,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        turned_BTD = self._apply_rotary_embedding(hidden_states, relative_position_embeddings)
+        return self.in_calls(turned_BTD, turned_BTD, attention_mask, values_BSD=hidden_states, **kwargs)
+
+
 KINDS: dict[str, type[PrunedAttention]] = {
     "self": PrunedSelfAttention,
     "cached": PrunedCachedAttention,
@@ -443,6 +286,8 @@ KINDS: dict[str, type[PrunedAttention]] = {
     "gated_positions": PrunedGatedAttention,
     "windowed": PrunedWindowAttention,
     "shared_positions": PrunedSharedAttention,
+    "relative_positions": PrunedRelativeAttention,
+    "rotated_input": PrunedRotatedInputAttention,
 }
 
 
@@ -454,7 +299,7 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without heads
-        for entry in placed(model, attention, ("module", *"qkvo", "joined")):
+        for entry in placed(model, attention, ("module", *"qkvo", "joined", "positions")):
             part(model, entry.get("joined"), [entry[side] for side in "qkv"])
             module: Any = model.get_submodule(entry["module"])
             narrow_attention(module, entry)
@@ -463,6 +308,8 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
             widths = {"q": module.query_widths, "k": entry["qk"], "v": entry["vo"], "o": module.context_widths}
             for side, of_heads in widths.items():
                 resize(model, entry[side], sum(of_heads), rows=side != "o")
+            if "positions" in entry:
+                resize(model, entry["positions"], sum(entry["qk"]), rows=True)
         for entry in placed(model, feed_forward, ("second", "first", "up", "joined")):
             inner = [entry[path] for path in ("first", "up") if path in entry]
             part(model, entry.get("joined"), inner)
@@ -474,7 +321,13 @@ def narrow(model: nn.Module, attention: Sequence[dict[str, Any]], feed_forward: 
 @cache
 def pruned_class(kind: str, stock: Any) -> Any:
     """A class that is both the pruned attention of a kind and a stock one."""
-    return type(f"Pruned{stock.__name__}", (KINDS[kind], stock), {"__module__": __name__, "made_of": (kind, stock)})
+    own = {"__module__": __name__, "made_of": (kind, stock), "__reduce__": _reduced}
+    return type(f"Pruned{stock.__name__}", (KINDS[kind], stock), own)
+
+
+def _reduced(attention: PrunedAttention) -> tuple[Any, ...]:
+    """What `pickle` and `copy` make one of. Its class has no name that could be imported: it is made anew."""
+    return _empty, attention.made_of, attention.__dict__
 
 
 def _empty(kind: str, stock: Any) -> Any:

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from checkpoints.families import ALL_FAMILIES
 from worker.engine.models.part_classes import part_class
 
-LAYERS_FILES = ("pruned_layers.py", "pruned_heads.py", "pruned_maps.py")
+LAYERS_FILES = ("pruned_layers.py", "pruned_attention.py", "pruned_heads.py", "pruned_maps.py")
 CONFIGURATION = '''"""Configuration of {stock} with structurally pruned blocks (made by Secateur)."""
 
 from typing import Any
@@ -34,8 +34,9 @@ class Pruned{config}({config}):
             (one width a head that was kept), `heads` (their numbers in the original), `pairs` (query-key pairs of one input);
             where positions rotate q and k `rotary` (by head, the pairs of channels that are left, bits of a hexadecimal number),
             where several heads of queries share one of keys and values `queries` (how many; a head is then one of these with its
-            queries), and where the stock class has one map for q, k and v `joined` (its path). Of the kind `normed_rotary_cached`
-            all channels of `qk` are left.
+            queries), where the stock class has one map for q, k and v `joined` (its path), and where a map makes relative
+            positions into keys `positions` (its path). Of the kinds `normed_rotary_cached` and `relative_positions` all channels
+            of `qk` are left.
         pruned_feed_forward: one entry a feed-forward block: `first`, `second` (paths), `neurons`; of a gated one `up` (path), and
             where the stock class has one map for both `joined`.
     """

@@ -281,7 +281,16 @@ def _fitted(layout: Layout, layer: str, ridges: Ridges, fixed: Collection[str], 
         found += [_Fitted(site.o, site.stream, ridges.attention, product) for site in layout.attention]
     if ridges.feed_forward is not None:
         # Its rounding error is far below the ridge here, and float64 would take half of the total time.
-        found += [_Fitted(site.second, site.stream, ridges.feed_forward, torch.float32) for site in layout.feed_forward]
+        single = torch.float32
+        before, behind = (
+            [
+                _Fitted(site.second, site.stream, ridges.feed_forward, single)
+                for site in layout.feed_forward
+                if site.before_attention is first
+            ]
+            for first in (True, False)
+        )
+        found = [*before, *found, *behind]
     return [each for each in found if each.path.startswith(f"{layer}.") and each.path not in fixed]
 
 

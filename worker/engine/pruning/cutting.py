@@ -127,13 +127,14 @@ def _feed_forward(loaded: LoadedModel) -> tuple[FeedForwardBlock, ...]:
 
 def nonincreasing_scores(scores: Sequence[LayerScores], widths: AttentionWidths) -> tuple[LayerScores, ...]:
     """The same scores, none higher than one before it in its head, so that principal channels are removed in order of energy. QK
-    channels with rotary positions are not principal ones, and keep their scores."""
+    channels with rotary positions, or that are removed only with their head, are not principal ones, and keep their scores.
+    """
 
     def falling(vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(vector.cummin(0).values for vector in vectors)
 
     return tuple(
-        replace(layer, qk=layer.qk if own.rotary else falling(layer.qk), vo=falling(layer.vo))
+        replace(layer, qk=layer.qk if own.qk_unit > 1 else falling(layer.qk), vo=falling(layer.vo))
         for layer, own in zip(scores, widths.layers, strict=True)
     )
 

@@ -17,8 +17,9 @@ over the query heads, C_x their mean, and W_o their columns stacked; a query hea
 exact, and for one query head the same as above.
 
 With rotary positions the QK side keeps its own channels: among the A that keep the scores, only rotations of the pairs themselves
-commute with the rotary rotation, and these order nothing. Heads with norms on q or k are not rotated either. Shapes: K channels
-of a head, C of all heads, D model width.
+commute with the rotary rotation, and these order nothing. It also keeps them where QK channels are removed only with their head
+(norms of q and k, relative positions): a rotation would change the scores, and there is nothing to order. Shapes: K channels of a
+head, C of all heads, D model width.
 """
 
 from collections.abc import Sequence
@@ -85,14 +86,14 @@ def _signs(vectors: Tensor) -> Tensor:
 
 
 def head_basis(
-    q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tensor, output_DK: Tensor, *, rotary: bool = False
+    q_KK: Tensor, k_KK: Tensor, k_mean_K: Tensor, covariance_KK: Tensor, output_DK: Tensor, *, own_qk: bool = False
 ) -> HeadBasis:
     """The principal basis of one head, from its moments and its columns of W_o, which of several queries stand one below another.
     All float64 on the CPU.
 
-    rotary: q and k stay as they are.
+    own_qk: q and k keep their channels.
     """
-    query_KK, key_KK, qk_energy_K = _own_qk(q_KK, k_KK) if rotary else _principal_qk(q_KK, k_KK)
+    query_KK, key_KK, qk_energy_K = _own_qk(q_KK, k_KK) if own_qk else _principal_qk(q_KK, k_KK)
     orthonormal_DK, upper_KK = torch.linalg.qr(output_DK)
     variance_K, axes_KK = torch.linalg.eigh(upper_KK @ covariance_KK @ upper_KK.mT)
     variance_K, axes_KK = variance_K.flip(0), axes_KK.flip(1)
@@ -145,7 +146,8 @@ def principal_bases(blocks: Sequence[AttentionBlock], observed: Observations) ->
             moments = torch.stack(of_queries).sum(0), qk.k[h], qk.k_mean[h]
             covariance_KK = torch.stack([covariance_CC[columns, columns] for columns in at]).mean(0)
             output_DK = torch.cat([output_DC[:, columns] for columns in at])
-            heads.append(head_basis(*moments, covariance_KK, output_DK, rotary=bool(block.widths.rotary)))
+            own_qk = bool(block.widths.rotary) or block.widths.qk_whole
+            heads.append(head_basis(*moments, covariance_KK, output_DK, own_qk=own_qk))
         bases.append(tuple(heads))
     return tuple(bases)
 

@@ -59,12 +59,12 @@ def blocks_of(
     """One head's channels in blocks of `align` ranks, each with its score as a set, in the order in which they go.
 
     Native channels go by rising score. Principal ones are there in falling order of energy and go from the last: a block that
-    scores less than one that has to go before it is no cheaper than that one. Those that positions rotate are native ones
-    whatever the basis, and a rank of them is a pair.
+    scores less than one that has to go before it is no cheaper than that one. Those that positions rotate, or that go with their
+    head alone, are native ones whatever the basis, and a rank of them is a pair, or all.
 
     layer: the widths, where `side` is one of an attention.
     """
-    if layer is not None and side == "qk" and layer.rotary:
+    if layer is not None and side == "qk" and layer.qk_unit > 1:
         return _blocks_of_units(scores, side, head, layer, pruning)
     vector_K, align = scores.side(side)[head], pruning.multiple
     if pruning.basis is Basis.PRINCIPAL:

@@ -31,8 +31,8 @@ def cut(
 
     Without `neurons` all of them are kept.
 
-    Rows of q, k and v (with their biases) and columns of o are sliced, and so are other parameters with an entry per head. The
-    output bias stays, and so does the softmax scale of the original model.
+    Rows of q, k and v (with their biases) and columns of o are sliced, rows of a map of positions with k's, and so are other
+    parameters with an entry per head. The output bias stays, and so does the softmax scale of the original model.
     """
     state = dict(model.state_dict())
     sites = model_spec.layout_of(model).attention
@@ -46,6 +46,10 @@ def cut(
                 bias = state[f"{name}.bias"]
                 # Compensation writes to o's bias, which would otherwise be shared with the original.
                 state[f"{name}.bias"] = mapped_copy(bias) if side == "o" else bias.index_select(0, kept_rows)
+        if site.positions is not None:
+            rows_of_k = _indices(block, "k", layer).to(block.projections["k"].weight.device)
+            weight = state[f"{site.positions}.weight"]
+            state[f"{site.positions}.weight"] = in_file(weight.index_select(0, rows_of_k))
         for name, dimension in site.per_head.items():
             table = state[f"{site.module}.{name}"]
             heads = torch.tensor([head.head for head in layer], dtype=torch.long, device=table.device)

@@ -186,6 +186,7 @@ def test_the_folder_stands_alone(case):
         "configuration_pruned.py",
         "modeling_pruned.py",
         "pruned_layers.py",
+        "pruned_attention.py",
         "pruned_heads.py",
         "pruned_maps.py",
     } & names_in(folder)

@@ -42,7 +42,8 @@ def check_cut(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, name: str
             if name != "nothing cut":  # the zeros are real: the dense model says something else
                 assert (answer(stock, call) - expected).abs().max() > 1e-2
     if mask is not None:
-        padded, whole = (answer(stock, call) for call in reversed(calls))
+        with torch.inference_mode():
+            padded, whole = (answer(stock, call) for call in reversed(calls))
         assert (padded[1] - whole[1]).abs().max() > 1e-3, "the mask changes nothing"
 
 
@@ -73,6 +74,9 @@ def check_gradients(kind: ModelSpec, stock: PreTrainedModel, inputs: Inputs, nam
                 if gradient is None or (side == "o" and what == "bias"):
                     continue
                 expected[f"{path}.{what}"] = gradient[:, rows] if side == "o" else gradient[rows]
+        if site.positions is not None and f"{site.positions}.weight" in expected:
+            rows = [h.head * site.shape.head_dim + channel for h in layer for channel in h.qk]
+            expected[f"{site.positions}.weight"] = expected[f"{site.positions}.weight"][rows]
     for pair, neurons in zip(layout.feed_forward, kept.neurons, strict=True):
         inner = [f"{path}.{what}" for path in (pair.first, pair.up) if path for what in ("weight", "bias")]
         for path in (path for path in inner if path in expected):

@@ -75,7 +75,7 @@ def test_every_family_of_texts_is_padded_and_whisper_and_waveforms_with_a_norm_b
     assert {tiny.model_spec.family.name for tiny in PADDED} == {
         "bert", "clap_text", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "gpt2", "llama", "mistral",
         "gemma", "gemma2", "gemma3", "modernbert", "mpnet", "opt", "phi", "phi3", "qwen2", "qwen3",
-        "wav2vec2", "hubert", "unispeech", "unispeech-sat", "wavlm", "whisper",
+        "wav2vec2", "hubert", "unispeech", "unispeech-sat", "wavlm", "wav2vec2-bert", "whisper",
     }  # fmt: skip
     assert all(tiny.config["feat_extract_norm"] == "layer" for tiny in PADDED if "conv_dim" in tiny.config)
 

@@ -26,7 +26,14 @@ GATE = (
     "BertForSequenceClassification",
 )
 """A class of every kind of attention, and where the heads of a layer have parameters beside."""
-CODE = ("configuration_pruned.py", "modeling_pruned.py", "pruned_layers.py", "pruned_heads.py", "pruned_maps.py")
+CODE = (
+    "configuration_pruned.py",
+    "modeling_pruned.py",
+    "pruned_layers.py",
+    "pruned_attention.py",
+    "pruned_heads.py",
+    "pruned_maps.py",
+)
 
 
 def half(widths):

@@ -15,7 +15,7 @@ from worker.engine.data.featurizers.base import Featurizer
 from worker.engine.data.featurizers.blocks import BlockFeaturizer
 from worker.engine.data.featurizers.images import ImageFeaturizer
 from worker.engine.data.featurizers.questions import QuestionFeaturizer
-from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
+from worker.engine.data.featurizers.spectrograms import ClapFeatures, SeamlessFeatures, WhisperFeatures
 from worker.engine.data.featurizers.texts import TextFeaturizer
 from worker.engine.data.featurizers.waveforms import Waveforms
 from worker.engine.data.settings import model_type
@@ -28,6 +28,7 @@ _EXTRACTORS: dict[str, Callable[[Path], Extractor]] = {
     "whisper": WhisperFeatures,
     "qwen2_audio": WhisperFeatures,
     "qwen2_audio_encoder": WhisperFeatures,
+    "wav2vec2-bert": SeamlessFeatures,
     "clap": ClapFeatures,
     "clap_audio_model": ClapFeatures,
 }

@@ -1,4 +1,5 @@
-"""Inputs of Whisper and of CLAP's audio tower: log-mel spectrograms of one size, each by transformers' own extractor."""
+"""Inputs of Whisper and of CLAP's audio tower, log-mel spectrograms of one size, and of Wav2Vec2-BERT, of each clip's own length:
+each by transformers' own extractor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from checkpoints.config.input_sizes import MAX_CLIP_SECONDS, MAX_MELS, misfit
 from checkpoints.data.media import SAMPLING_RATES
 from checkpoints.files.preprocessor_files import preprocessor_type
+from worker.engine.data.featurizers.waveforms import MAX_SECONDS, STEP_SECONDS
 from worker.engine.data.settings import (
     Settings,
     check_type,
@@ -85,6 +87,38 @@ class ClapFeatures:
             for clip in clips
         ]
         return _stacked(features, self._shape)
+
+
+class SeamlessFeatures:
+    """input_features float32 [tokens, stride · mels] of Wav2Vec2-BERT: each clip's own length, every bin normalized over it."""
+
+    keyword = "input_features"
+    seconds = MAX_SECONDS
+    pad_value = 0.0
+
+    def __init__(self, model_dir: Path) -> None:
+        """Raises CONFIG_INVALID where the settings are unusable or not those of config.json."""
+        from transformers import SeamlessM4TFeatureExtractor
+
+        settings, config = read_preprocessor(model_dir), full_config(model_dir)
+        check_type(preprocessor_type(settings), ("SeamlessM4TFeatureExtractor",))
+        _check_fit("SeamlessM4TFeatureExtractor", config, settings)
+        self._extract: Any = _built(SeamlessM4TFeatureExtractor, settings)
+        self.sampling_rate = int(self._extract.sampling_rate)
+        # Of a single frame there is no variance.
+        self._shortest = round(STEP_SECONDS * self.sampling_rate)
+
+    def __call__(self, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Each clip up to MAX_SECONDS; one that is shorter than STEP_SECONDS is filled up with silence."""
+        longest = round(MAX_SECONDS * self.sampling_rate)
+        return [self._one(clip[:longest]) for clip in clips]
+
+    def _one(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+        filled = np.pad(clip, (0, max(0, self._shortest - len(clip))))
+        # One by one, so that nothing is filled up but the frames of the last token, which the extractor masks.
+        made = self._extract(filled, sampling_rate=self.sampling_rate)
+        features, real = (np.asarray(made[name][0]) for name in ("input_features", "attention_mask"))
+        return features[real.astype(bool)].astype(np.float32, copy=False)
 
 
 def _check_fit(kind: str, config: Settings, settings: Settings) -> None:

@@ -64,6 +64,8 @@ class Waveforms:
 def frames(model_dir: Path, samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many frames the model's convolutions make of clips of `samples` samples [N]. Raises CONFIG_INVALID."""
     config = full_config(model_dir)
+    if "conv_kernel" not in config:
+        return samples  # it has none: the extractor makes frames
     kernels, strides = config["conv_kernel"], config["conv_stride"]
     lists = isinstance(kernels, list | tuple) and isinstance(strides, list | tuple)
     sizes = [*kernels, *strides] if lists else []

@@ -16,7 +16,7 @@ from tests.support.checkpoints.clips import RATE, encoded, tone
 from tests.support.checkpoints.rows import CLIP, TEXT, read, write_splits
 from worker.engine.data import PreparedData
 from worker.engine.data.featurizers import featurizer_for
-from worker.engine.data.featurizers.spectrograms import ClapFeatures, WhisperFeatures
+from worker.engine.data.featurizers.spectrograms import ClapFeatures, SeamlessFeatures, WhisperFeatures
 from worker.engine.data.featurizers.waveforms import MAX_SECONDS, Waveforms, frames
 from worker.engine.data.split import Ragged
 
@@ -184,3 +184,48 @@ def test_a_checkpoint_that_reads_audio_refuses_texts(tmp_path: Path) -> None:
     with pytest.raises(SecateurError, match="no column contains embedded audio") as caught:
         read(data, model, Modality.AUDIO, Head.CLASSIFICATION, ("low",))
     assert caught.value.code is ErrorCode.DATASET_SCHEMA
+
+
+@pytest.mark.parametrize("samples", [RATE, RATE + 80, 4000, 100])
+def test_wav2vec2_berts_features_are_transformers(tmp_path: Path, samples: int) -> None:
+    """Of a clip alone: what the extractor masks is left out, and what is too short for a variance has silence behind it."""
+    from transformers import SeamlessM4TFeatureExtractor
+
+    folder = preprocessors.write("mel_frames", tmp_path / "model")
+    extractor, clip = SeamlessFeatures(folder), tone(440.0, seconds=2.0)[:samples]
+    (features,) = extractor([clip])
+    filled = np.pad(clip, (0, max(0, 4000 - samples)))
+    made = SeamlessM4TFeatureExtractor.from_pretrained(folder)(filled, sampling_rate=RATE, return_tensors="np")
+    frames = (len(filled) - 400) // 160 + 1
+    assert features.shape == (frames // 2, 40)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, made["input_features"][0][: frames // 2].astype(np.float32))
+    assert np.isfinite(features).all()
+    together = extractor([clip, tone(200.0, seconds=1.5)])
+    np.testing.assert_array_equal(together[0], features)
+
+
+def test_a_long_clip_of_wav2vec2_bert_is_cut(tmp_path: Path) -> None:
+    extractor = SeamlessFeatures(preprocessors.write("mel_frames", tmp_path / "model"))
+    (features,) = extractor([np.ones(40 * RATE, np.float32)])
+    assert len(features) == ((MAX_SECONDS * RATE - 400) // 160 + 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"feature_extractor_type": "WhisperFeatureExtractor"}, "WhisperFeatureExtractor"),
+        ({"sampling_rate": 10**9}, "sampling_rate"),
+        ({"stride": 3}, "stride"),
+        ({"stride": 0}, "stride"),
+        ({"num_mel_bins": 30}, "feature_size"),
+        ({"num_mel_bins": 10**9}, "num_mel_bins"),
+    ],
+)
+def test_settings_of_wav2vec2_bert_fit_its_config(tmp_path: Path, change: dict[str, Any], key: str) -> None:
+    folder = preprocessors.write("mel_frames", tmp_path / "model")
+    saved = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(saved | change))
+    with pytest.raises(SecateurError, match=key) as caught:
+        SeamlessFeatures(folder)
+    assert caught.value.code is ErrorCode.CONFIG_INVALID
