@@ -47,7 +47,8 @@ class Layer(nn.Module):
         query, key, value = (each(normed).view(split).transpose(1, 2) for each in (self.q, self.k, self.v))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         x_BTD = x_BTD + self.o(mixed.transpose(1, 2).reshape(x_BTD.shape))
-        return x_BTD + self.second(functional.gelu(self.first(self.norms[1](x_BTD))))
+        hidden: Tensor = self.second(functional.gelu(self.first(self.norms[1](x_BTD))))
+        return x_BTD + hidden
 
 
 def layer_flops(batch: int, tokens: int, hidden: int) -> float:

@@ -117,8 +117,9 @@ class SeamlessFeatures:
         filled = np.pad(clip, (0, max(0, self._shortest - len(clip))))
         # One by one, so that nothing is filled up but the frames of the last token, which the extractor masks.
         made = self._extract(filled, sampling_rate=self.sampling_rate)
-        features, real = (np.asarray(made[name][0]) for name in ("input_features", "attention_mask"))
-        return features[real.astype(bool)].astype(np.float32, copy=False)
+        features, real = np.asarray(made["input_features"][0], np.float32), np.asarray(made["attention_mask"][0], bool)
+        kept: NDArray[np.float32] = features[real]
+        return kept
 
 
 def _check_fit(kind: str, config: Settings, settings: Settings) -> None:
