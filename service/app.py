@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
+from api_schemas.freed_memory import return_blocks
 from service import dependencies, metrics, problems, server_logs
 from service.middleware.authentication import Authenticate
 from service.middleware.body_limit import BodyLimit
@@ -44,6 +45,8 @@ from store import tracing
 from store.settings import Settings, get_settings
 
 SWITCH_SECONDS = 0.001
+RETURNED = 1 << 20
+"""Bytes from which on a block of memory goes back to the system once it is freed: pieces of uploads are larger."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -59,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # A request goes from the event loop to threads and back several times, and waits this long at each where others compute.
         sys.setswitchinterval(SWITCH_SECONDS)
+        return_blocks(RETURNED)
         await run_in_threadpool(services.database.migrate)
         tracing.start("api")
         # A server waits for its answers before it ends, and a stream is one that lasts as long as its job.

@@ -4,17 +4,16 @@ Does not import torch, so that `shortage` can be used before torch is imported; 
 and texts.
 """
 
-import ctypes
 import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api_schemas.errors import ErrorCode
+from api_schemas.freed_memory import return_blocks, trim
 from api_schemas.results.metrics import Memory
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ RETURNED = 4 << 20
 """Bytes of a block of memory from which on the system has it back as soon as it is free."""
 SLACK, TRIM_SECONDS = 1 << 28, 1.0
 """By how much the memory held may grow before the system is given what is free in between, and how often at most."""
-_M_MMAP_THRESHOLD = -3  # of malloc.h
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the text of a RuntimeError: of torch's CPU allocator, of the CUDA runtime, of cuBLAS."""
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -52,21 +50,8 @@ def held_bytes(status: Path) -> int | None:
 
 
 def return_freed_memory() -> None:
-    """Have every large block go back to the system when it is freed; for smaller ones there is `trim`.
-
-    glibc raises its bound for such blocks, up to 32 MiB, whenever one of them is freed; from then on those below it are cut out
-    of a heap that by itself only shrinks at its end. A job makes and frees tensors of the sizes of a model's maps all the time,
-    and what is small and stays lands among them: a job of many layers held several times what it needed (docs/results/memory.md).
-    """
-    # No other C library has it.
-    with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, RETURNED)
-
-
-def trim() -> None:
-    """Give the system all whole pages that are free anywhere in the heap."""
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    """Large blocks of memory go back to the system when they are freed; what is small and free, when much has come together."""
+    return_blocks(RETURNED)
 
 
 class MemoryWatch:

@@ -13,6 +13,7 @@ from worker.engine.runtime.memory import MemoryWatch
 PROGRAM = """
 import sys
 from pathlib import Path
+from api_schemas import freed_memory
 from worker.engine.runtime import memory
 
 MiB = 1 << 20
@@ -31,7 +32,7 @@ for _ in range(120 // size):
 kept = [small for _, small in pairs]
 del block, pairs
 if how == "trimmed":
-    memory.trim()
+    freed_memory.trim()
 print((memory.held_bytes(Path("/proc/self/status")) - before) // MiB)
 """
 
