@@ -57,7 +57,9 @@ def test_the_worker_that_started_last_says_how_fast(database: Database) -> None:
     assert latest(database, DeviceKind.CUDA) == ("A GPU", 2.0)
 
 
-def announced(database: Database, name: str, device: DeviceKind | None, device_name: str | None, seconds: float) -> None:
+def announced(
+    database: Database, name: str, device: DeviceKind | None, device_name: str | None, seconds: float
+) -> None:
     with database.write() as session:
         live_workers.announce(session, Announcement(name, name, "host", device, device_name, None, 2**33), seconds)
 
