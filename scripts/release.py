@@ -9,6 +9,8 @@ import hashlib
 import re
 import subprocess
 import sys
+import tarfile
+import tempfile
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,12 +95,23 @@ def build(folder: Path) -> list[Path]:
     said = folder / "NOTES.md"
     said.write_text(notes(version))
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
-    subprocess.run([*wheel, str(ROOT), str(ROOT / "server")], check=True)
+    with tempfile.TemporaryDirectory(prefix="secateur-release-") as clean:
+        export("HEAD", Path(clean))
+        subprocess.run([*wheel, clean, f"{clean}/server"], check=True)
     made = sorted(folder.iterdir())
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in made)
     (folder / "SHA256SUMS").write_text(sums)
     _git("tag", "--annotate", tag, "--cleanup=verbatim", "--file", str(said))
     return [*made, folder / "SHA256SUMS"]
+
+
+def export(commit: str, folder: Path, root: Path = ROOT) -> None:
+    """The files of a commit, and only those: setuptools would pack what lies in an old `build` as well."""
+    archive = folder / "files.tar"
+    subprocess.run(["git", "archive", "--output", str(archive), commit], cwd=root, check=True)
+    with tarfile.open(archive) as files:
+        files.extractall(folder, filter="data")
+    archive.unlink()
 
 
 def _git(*arguments: str) -> str:

@@ -1,6 +1,7 @@
 """The version stands in many files, and a release writes all of them (scripts/release.py)."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,19 @@ def test_a_file_that_no_longer_names_the_version_is_noticed(copied: Path) -> Non
     with pytest.raises(ValueError, match=r"docker/env\.example"):
         release.write("9.0.1", TODAY, copied)
     assert release.current(copied) != "9.0.1"
+
+
+def test_wheels_are_built_from_the_files_of_the_commit_alone(tmp_path: Path) -> None:
+    root, clean = tmp_path / "root", tmp_path / "clean"
+    for folder in (root / "build/lib", clean):
+        folder.mkdir(parents=True)
+    (root / ".gitignore").write_text("build/\n")
+    (root / "kept.py").write_text("now = 1\n")
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "one")):
+        subprocess.run([*git, *arguments], check=True)
+    (root / "build/lib/removed.py").write_text("")
+    (root / "kept.py").write_text("now = 2\n")
+    release.export("HEAD", clean, root)
+    assert {path.name for path in clean.iterdir()} == {".gitignore", "kept.py"}
+    assert (clean / "kept.py").read_text() == "now = 1\n"

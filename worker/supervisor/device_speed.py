@@ -39,6 +39,8 @@ QUIET_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 LONGEST_SECONDS = 120.0
 """After which it is given up: a device that is not there answers never."""
+AGAIN_SECONDS = 60.0
+"""After the database did not respond."""
 _CPUS = Path("/proc/cpuinfo")
 
 
@@ -101,15 +103,21 @@ class DeviceMeasurer:
 
     def _run(self) -> None:
         try:
-            while not self._done.is_set() and not self._known():
-                if self._quiet() and not self._measured():
-                    return
-        except UNREACHABLE as error:
-            log.warning("the speed of this device cannot be kept, because the database does not respond: %s", error)
+            while not self._done.is_set() and self._unknown_yet():
+                pass
         except TimeoutError as error:
             log.warning("the speed of this device cannot be measured: %s", error)
         except Exception:
             log.exception("the speed of this device cannot be measured")
+
+    def _unknown_yet(self) -> bool:
+        """One try. Whether another is to follow."""
+        try:
+            return not self._known() and (not self._quiet() or self._measured())
+        except UNREACHABLE as error:
+            log.warning("the speed of this device cannot be kept yet, because the database does not respond: %s", error)
+            self._done.wait(AGAIN_SECONDS)
+            return True
 
     def _known(self) -> bool:
         with self._database.write() as session:

@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from api_schemas.enums import DeviceKind, Modality
 from api_schemas.results.estimate import EstimatedStep, FirstEstimate
-from checkpoints.families import family_named
+from checkpoints.families import Family, family_named
 from checkpoints.families.audio.waveform_encoder import SAMPLES
 from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.first_time import JobFacts, Range, first_seconds
@@ -14,8 +14,10 @@ from store.jobs.workers import device_speeds
 from store.uploads import samples as shown
 from store.uploads.inspection.found_samples import MAX_TEXT
 
-_WAVEFORMS = "Wav2Vec2FeatureExtractor"
-"""Of families that take recordings as long as they are."""
+_AS_LONG_AS_THEY_ARE = frozenset({"Wav2Vec2FeatureExtractor", "SeamlessM4TFeatureExtractor"})
+"""Of families that take recordings so, waveforms or mel frames of them; their FLOPs are counted for SAMPLES."""
+MOST_SECONDS = 30.0
+"""Of such a recording that is taken; a test holds this to the engine's."""
 RATE = 16_000
 LETTERS_A_TOKEN = 5.2, 3.8
 """Of a text, spaces included: where it has few tokens and where it has many."""
@@ -42,8 +44,8 @@ def of_job(
     length: Range = (1.0, 1.0)
     if family.modality is Modality.TEXT:
         length = _of_texts(session, tenant, accepted, known.shape.attention[0].queries)
-    elif _WAVEFORMS in family.preprocessors:
-        length = (seconds * RATE / SAMPLES,) * 2 if contents and contents.seconds else ANY_LENGTH
+    elif family.modality is Modality.AUDIO:
+        length = of_recordings(family, seconds if contents and contents.seconds else None)
     flops = tuple(step.flops for step in steps)
 
     def facts(of_steps: tuple[int, ...]) -> JobFacts:
@@ -67,6 +69,13 @@ def of_job(
         threads=measured.threads,
         measured_at=measured.measured_at,
     )
+
+
+def of_recordings(family: Family, seconds: float | None) -> Range:
+    """`seconds`: of a recording, on the average; None where that is not known."""
+    if _AS_LONG_AS_THEY_ARE.isdisjoint(family.preprocessors):
+        return 1.0, 1.0
+    return ANY_LENGTH if seconds is None else (min(seconds, MOST_SECONDS) * RATE / SAMPLES,) * 2
 
 
 def _of_texts(session: Session, tenant: str, accepted: Accepted, counted: int) -> Range:

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import DeviceKind
 from checkpoints.sizes.device_speed import DeviceSpeed
 from store.database.clock import now
-from store.database.tables import DeviceSpeedRow
+from store.database.tables import DeviceSpeedRow, Worker
 from store.database.upsert import insert_into
+from store.jobs.workers.live_workers import ALIVE
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ def keep(session: Session, facts: DeviceFacts, speed: DeviceSpeed) -> None:
 
 
 def latest(session: Session, device: DeviceKind | None) -> DeviceSpeedRow | None:
-    """Of the worker that started last, among those with such a device where one is named. None where none was measured."""
-    asked = select(DeviceSpeedRow).order_by(DeviceSpeedRow.seen_at.desc(), DeviceSpeedRow.fingerprint).limit(1)
+    """Of the worker that started last, among those with such a device where one is named; one whose device a live worker has goes
+    before all others. None where none was measured.
+    """
+    # A worker that cannot tell what its device is was measured on the CPU (worker/supervisor/device_speed.py).
+    alike = and_(
+        func.coalesce(Worker.device, DeviceKind.CPU) == DeviceSpeedRow.device,
+        or_(DeviceSpeedRow.device != DeviceKind.CUDA, Worker.device_name == DeviceSpeedRow.device_name),
+    )
+    gone = case((exists().where(ALIVE, alike), 0), else_=1)
+    asked = select(DeviceSpeedRow).order_by(gone, DeviceSpeedRow.seen_at.desc(), DeviceSpeedRow.fingerprint).limit(1)
     return session.scalars(asked if device is None else asked.where(DeviceSpeedRow.device == device)).first()

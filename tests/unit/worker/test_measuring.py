@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from api_schemas.enums import DeviceKind
 from store.database.tables import DeviceSpeedRow
@@ -116,6 +118,23 @@ def test_what_cannot_be_measured_is_given_up(
         assert not thread.is_alive()
     assert kept(made) is None
     assert "the speed of this device cannot be measured" in caplog.text
+
+
+def test_a_database_that_does_not_respond_is_asked_again(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, seen, calls = make_bench(), device_speeds.seen, iter((True, False))
+
+    def lost_once(session: Session, fingerprint: str) -> bool:
+        if next(calls, False):
+            raise OperationalError("SELECT 1", {}, OSError("the connection was lost"))
+        return seen(session, fingerprint)
+
+    monkeypatch.setattr(device_speeds, "seen", lost_once)
+    monkeypatch.setattr(device_speed, "AGAIN_SECONDS", 0.0)
+    with caplog.at_level(logging.WARNING), measuring(made, SAYS):
+        wait_for(lambda: kept(made) is not None, what="the measurement")
+    assert "the database does not respond" in caplog.text
 
 
 def test_the_setting_turns_it_off(make_bench: MakeBench) -> None:
