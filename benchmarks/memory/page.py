@@ -8,29 +8,29 @@ import torch
 from benchmarks.memory.service import MOST_GROWTH, growth
 from benchmarks.race.machine import describe
 
-_HEAD = """# What a job takes of its host's memory
+_HEAD = """# Memory that a job needs on its host
 
-One-shot `best`, half of the attention gone, on the CPU with one thread, of checkpoints of published sizes with random weights and
-a few clips: nothing is learnt of accuracy here, and the time is that of a machine that others use as well. *N* is what weights
-take in the file that came. *Held* is what the engine's process held at most, of pages that no kernel can take back (anonymous
-ones and those of shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` bounds and a step's `memory.host` says. *With the gate*
-counts the fresh process that loads each packaged step as well, with transformers alone.
-*Resident* counts pages of mapped files too, which stay as long as nobody else needs the memory. The goal is to hold no more than
-1.3 N and 1.5 GiB. *Growth* is what a job says beyond its start, divided by the bytes that an estimate counts for it: an estimate
-multiplies them by what finished jobs of the family grew by, so it is as near as this number is the same from one to the next.
+One-shot `best`, half of the attention removed, on the CPU with one thread, for checkpoints of published sizes with random weights
+and a few clips. This says nothing about accuracy, and other work ran on the machine, so it says little about time. *N* is the
+size of the weights in the uploaded files. *Held* is the most that the engine's process held of pages that the kernel cannot reclaim
+(anonymous and shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` limits and what a step's `memory.host` reports. *With the gate*
+adds the new process that loads each packaged step with transformers alone. *Resident* also counts pages of mapped files, which
+stay only as long as nobody else needs the memory. The goal is to hold at most 1.3 N + 1.5 GiB. *Growth* is what a job reports
+beyond its start, divided by the bytes that an estimate counts for it. An estimate multiplies those bytes by the growth of the
+family's finished jobs, so it is as accurate as this number is constant from one job to the next.
 
-Runs labelled *before* are of the same command on the version before large tensors lay in files, whose jobs say the peak of
-resident pages, and count other bytes. Those of *whole* models are of the version that also gives freed memory back to the system;
-*freed memory kept* and the others, of models of a few layers and of AST-base, are of the version before. *Gate in files* are of
-the version whose fresh process, too, has in mapped files what it converts from half precision; before, it held that in memory.
-Jobs *by magnitude* (`--magnitude`) score nothing on samples and refit nothing: they show the phases that load, write and check
-a model.
+Runs labelled *before* used the same command on the version before large tensors lay in files; those jobs report the peak of
+resident pages, and count other bytes. Runs of *whole* models used the version that also gives freed memory back to the system;
+*freed memory kept* and the others, of models with a few layers and of AST-base, used the version before that. *Gate in files*:
+the gate's process also puts what it converts from half precision into mapped files; before, it held that in memory. Jobs *by
+magnitude* (`--magnitude`) score nothing on samples and refit nothing: they show the phases that load, write and check a model.
 
-*Through the service* nothing is pruned: a checkpoint in shards is sent by the client in pieces and completed, an estimate is
-asked for, and a step with the same files, stored as a worker stores one, is fetched again, all on one machine that others use as
-well. The API judges a model by itself, without another process; the maintenance worker reads the dataset in one of its
-*children*, which runs only where nobody else needs the processor: the seconds of that line say nothing where somebody does. The
-goal is that what the API holds grows by less than 64 MiB beyond what it holds idle.
+*Through the service* prunes nothing. The client sends a checkpoint in shards, in pieces, and completes it; an estimate is
+requested; a step with the same files, stored as a worker stores one, is downloaded. All of this runs on one machine, with other
+work. The API checks a model in its own process; the maintenance worker reads the dataset in one of its *children*, which runs
+only while nothing else needs the processor, so the seconds of that line say nothing on a busy machine. The goal is that the
+memory held by the API grows by less than 64 MiB beyond what it holds idle. *Freed memory returned* used the version whose API gives
+the memory of uploaded pieces back to the system.
 """
 
 
