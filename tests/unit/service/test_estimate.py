@@ -2,10 +2,15 @@
 
 import pytest
 
-from api_schemas.enums import Phase
+from api_schemas.enums import Modality, Phase
 from api_schemas.results.metrics import Memory
+from checkpoints.families import ALL_FAMILIES, Family
+from checkpoints.families.audio.waveform_encoder import MAX_SECONDS
 from checkpoints.sizes.cost_model import COUNTED, JobCost, PhaseTime
 from service.core.jobs.estimate import _seconds
+from service.core.jobs.first_estimate import ANY_LENGTH, OF_ANY_LENGTH, _of_recordings
+from worker.engine.data.featurizers import _EXTRACTORS
+from worker.engine.data.featurizers.waveforms import Waveforms
 
 WORK = {Phase.SCORING: 10.0, Phase.EVALUATING: 20.0, Phase.PACKAGING: 1.0}
 
@@ -35,3 +40,22 @@ def cost(counted: int, scoring: float) -> JobCost:
 )
 def test_work_that_was_counted_another_way_is_no_speed(jobs: list[JobCost], scoring: float) -> None:
     assert _seconds(WORK, jobs) == {Phase.SCORING: scoring, Phase.EVALUATING: 40.0, Phase.PACKAGING: 3.0}
+
+
+OF_RECORDINGS = [family for family in ALL_FAMILIES if family.modality is Modality.AUDIO]
+
+
+@pytest.mark.parametrize("family", OF_RECORDINGS, ids=lambda family: family.name)
+def test_recordings_have_their_own_length_where_the_engine_leaves_it(family: Family) -> None:
+    for model_type in family.model_types:
+        # Of any other extractor, the settings of a checkpoint say how long its inputs are.
+        own = getattr(_EXTRACTORS.get(model_type, Waveforms), "seconds", None) == MAX_SECONDS
+        assert own == bool(OF_ANY_LENGTH.intersection(family.preprocessors))
+
+
+def test_recordings_count_by_their_length_up_to_where_they_are_cut() -> None:
+    """As shares of the five seconds that FLOPs are counted for."""
+    assert [_of_recordings(seconds) for seconds in (1.0, 12.5, 30.0, 600.0)] == [
+        (0.2, 0.2), (2.5, 2.5), (6.0, 6.0), (6.0, 6.0)
+    ]  # fmt: skip
+    assert _of_recordings(None) == ANY_LENGTH
