@@ -121,21 +121,22 @@ class DeviceMeasurer:
     def _quiet(self) -> bool:
         """Wait until nothing has been run for a while. False where the worker ends first."""
         since = time.monotonic()
-        while time.monotonic() - since < self._quiet_seconds:
-            if self._done.wait(LOOK_SECONDS):
-                return False
+        while not self._done.is_set():
             if not self._free():
                 since = time.monotonic()
-        return not self._done.is_set()
+            elif time.monotonic() - since >= self._quiet_seconds:
+                return True
+            self._done.wait(LOOK_SECONDS)
+        return False
 
     def _measured(self) -> bool:
         """Measure and keep it. False where that is not possible on this machine; True too where a job came first."""
         with tempfile.TemporaryDirectory(prefix="device-speed-") as home:
-            arguments = ["--device", self._facts.device.value, "--threads", str(self._facts.threads)]
+            arguments = ["--device", self._facts.device.value, "--threads", str(self._facts.threads), "--watch-stdin"]
             process = subprocess.Popen(
                 [*self._command, *arguments],
                 env=minimal_environment(Path(home), self._facts.threads),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -96,6 +96,20 @@ print({speed(3.0).model_dump_json()!r})
         wait_for(lambda: kept(made) is not None, what="the second measurement")
 
 
+def test_it_is_told_to_end_with_this_process(make_bench: MakeBench, tmp_path: Path) -> None:
+    """By the pipe that is its standard input, which closes however a worker dies."""
+    made, said = make_bench(), tmp_path / "said"
+    script = f"""
+import os, pathlib, stat, sys
+pipe = stat.S_ISFIFO(os.fstat(0).st_mode)
+pathlib.Path({str(said)!r}).write_text(f"{{pipe}} {{'--watch-stdin' in sys.argv}}")
+print({speed(3.0).model_dump_json()!r})
+"""
+    with measuring(made, program(script)):
+        wait_for(lambda: kept(made) is not None, what="the measurement")
+    assert said.read_text() == "True True"
+
+
 def test_it_does_not_begin_while_something_runs(make_bench: MakeBench, tmp_path: Path) -> None:
     made, began = make_bench(), tmp_path / "began"
     script = f"import pathlib; pathlib.Path({str(began)!r}).touch()"
