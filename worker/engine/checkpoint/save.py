@@ -174,12 +174,11 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
     if not model.all_tied_weights_keys and model.get_expanded_tied_weights_keys(all_submodels=True):
         config["tie_word_embeddings"] = False
     if stock is not None:
+        config["architectures"] = [classes.stock.__name__]
         if family.part is None:
-            said = _changed(family, config, stock)
-        else:
-            key = family.part.config_key
-            said = {**config, key: _changed(family.inner[key], config.get(key, {}), stock)} if stock else config
-        return said | {"architectures": [classes.stock.__name__]}
+            return _changed(family, config, stock)
+        key = family.part.config_key
+        return {**config, key: _changed(family.inner[key], config.get(key, {}), stock)} if stock else config
     pruned: Any = loaded.model.config
     auto_class = family.architectures[loaded.model_spec.name].auto_class
     config |= {
