@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from api_schemas.enums import DeviceKind
+from store import machine
 from store.database.tables import DeviceSpeedRow
 from store.jobs.workers import device_speeds
 from store.jobs.workers.live_workers import Announcement
@@ -145,6 +146,21 @@ def test_devices_that_differ_are_told_apart(make_bench: MakeBench) -> None:
     prints = [facts_of(who, given).fingerprint for who in (CPU, GPU) for given in (settings, two)]
     assert len(set(prints)) == len(prints)
     assert facts_of(CPU, settings) == facts_of(CPU, settings)
+
+
+def test_engines_that_run_meanwhile_make_no_other_device(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts beside one that is busy would measure the machine again, with a part of its threads."""
+    settings = make_bench().settings.model_copy(update={"engine_threads": None})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "affine_cores", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
+    monkeypatch.setattr(device_speed, "cpu_quota", lambda: None)
+    alone = facts_of(CPU, settings)
+    assert alone.threads == 8
+    monkeypatch.setattr(machine, "engines_running", lambda: 3)
+    assert facts_of(CPU, settings) == alone
 
 
 def test_the_processor_is_called_as_linux_calls_it(tmp_path: Path) -> None:
