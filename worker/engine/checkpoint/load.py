@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.config.checkpoint_config import plain_values
+from checkpoints.config.checkpoint_config import plain_values, without_nulls
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
 from checkpoints.describe import describe_folder, key_mapping, main_dtype, named_tensors, read_tensors
 from checkpoints.families import Family, family_named
@@ -94,7 +94,7 @@ def _for_outputs(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A config without what says how it computes attention and in which form it returns outputs, inside of it as well."""
     inner = {key: _for_outputs(each, settings[key]) for key, each in family.inner.items() if settings.get(key)}
     left_out = {*ATTENTION_FIELDS, "auto_map", "return_dict"}
-    return {key: value for key, value in settings.items() if key not in left_out} | inner
+    return {key: value for key, value in without_nulls(family, settings).items() if key not in left_out} | inner
 
 
 def _load(

@@ -333,6 +333,8 @@ def test_what_a_config_says_inside_of_outputs_is_not_heard(folder_once, tmp_path
     config = json.loads((folder_once / "config.json").read_text())
     for key in ("audio_config", "text_config"):
         config[key] |= {"return_dict": False, "_attn_implementation": "flash_attention_2"}
+    # Another name, of which it says nothing.
+    config["audio_config"]["hidden_size"] = None
     other = shutil.copytree(folder_once, tmp_path / "other")
     (other / "config.json").write_text(json.dumps(config))
     judge_folder(other, 2**20)
