@@ -287,7 +287,7 @@ def _check_values(family: Family, config: Mapping[str, Any]) -> None:
     for key, meant in family.aliases.items():
         same = family.value(config, meant)
         # 16.0 is not 16 to transformers' classes.
-        if key in config and (config[key] != same or type(config[key]) is not type(same)):
+        if config.get(key) is not None and (config[key] != same or type(config[key]) is not type(same)):
             _refuse(key, f"it is another name for `{meant}`, but has a different value")
     padding = config.get("pad_token_id")
     if family.padding_row and padding is not None:

@@ -230,7 +230,6 @@ QWEN2_AUDIO_ENCODER: Mapping[str, Rule] = {
     "activation_function": ACTIVATION,
     # Of what transformers 4 wrote.
     "init_std": SCALE,
-    "num_hidden_layers": COUNT,
     "scale_embedding": FLAG,
 }
 

@@ -13,7 +13,7 @@ GENERATION = "generation_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 """Where newer tokenizers have it, beside tokenizer_config.json: a text, which nothing here reads."""
 SPELLINGS = "normalizer.json"
-CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+CHAT_TEMPLATES = (CHAT_TEMPLATE, "chat_template.json")
 _PARTS = ("feature_extractor", "image_processor")
 TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")
 

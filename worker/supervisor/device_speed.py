@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from api_schemas.cpu_cores import cpu_quota
 from api_schemas.enums import DeviceKind
 from checkpoints.sizes.device_speed import MEASURED, DeviceSpeed
 from store.database.connection import UNREACHABLE, Database
@@ -27,7 +28,7 @@ from store.database.tables.base import NAME_LENGTH
 from store.jobs.workers import device_speeds
 from store.jobs.workers.device_speeds import DeviceFacts
 from store.jobs.workers.live_workers import Announcement
-from store.machine import engines_running, threads_of_next, yield_cpu
+from store.machine import engine_threads, engines_running, yield_cpu
 from store.settings import Settings
 from worker.children.child import minimal_environment
 
@@ -45,9 +46,10 @@ _CPUS = Path("/proc/cpuinfo")
 
 
 def facts_of(who: Announcement, settings: Settings) -> DeviceFacts:
-    """Which device an engine of this worker would compute on."""
+    """Which device an engine of this worker would compute on, and with how many threads where no other engine runs."""
     device = who.device or DeviceKind.CPU
-    threads = threads_of_next(settings.engine_threads).count
+    # Of an engine alone, since it is measured while none runs: those of others that run now are no part of what device it is.
+    threads = engine_threads(settings.engine_threads, 1, quota=cpu_quota()).count
     processor = processor_name()
     name = who.device_name if device is DeviceKind.CUDA else processor
     try:
@@ -129,21 +131,22 @@ class DeviceMeasurer:
     def _quiet(self) -> bool:
         """Wait until nothing has been run for a while. False where the worker ends first."""
         since = time.monotonic()
-        while time.monotonic() - since < self._quiet_seconds:
-            if self._done.wait(LOOK_SECONDS):
-                return False
+        while not self._done.is_set():
             if not self._free():
                 since = time.monotonic()
-        return not self._done.is_set()
+            elif time.monotonic() - since >= self._quiet_seconds:
+                return True
+            self._done.wait(LOOK_SECONDS)
+        return False
 
     def _measured(self) -> bool:
         """Measure and keep it. False where that is not possible on this machine; True too where a job came first."""
         with tempfile.TemporaryDirectory(prefix="device-speed-") as home:
-            arguments = ["--device", self._facts.device.value, "--threads", str(self._facts.threads)]
+            arguments = ["--device", self._facts.device.value, "--threads", str(self._facts.threads), "--watch-stdin"]
             process = subprocess.Popen(
                 [*self._command, *arguments],
                 env=minimal_environment(Path(home), self._facts.threads),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -79,6 +79,9 @@ def conformer_layout(
     if positions == "rotary" and sizes.head_dim % 2:
         reason = f"heads are {sizes.head_dim} wide, but rotary positions require an even width"
         raise UnusableConfigError("num_attention_heads", reason)
+    if positions == "relative" and hidden % 2:
+        reason = f"it is {hidden}, but relative positions are pairs of a sine and a cosine and require an even number"
+        raise UnusableConfigError("hidden_size", reason)
     # A map to twice the width, of which one half gates the other; one channel by itself along time; and a map back.
     convolved = sizes.layers * 2 * tokens * hidden * (3 * hidden + kernel)
     layout = encoder(sizes, _names(prefix, "ffn2"), other_flops + convolved)

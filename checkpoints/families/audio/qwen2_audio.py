@@ -85,6 +85,12 @@ QWEN2_AUDIO_ENCODER = Family(
         "num_mel_bins": 128,
         "max_source_positions": 1500,
     },
+    aliases={
+        "hidden_size": "d_model",
+        "intermediate_size": "encoder_ffn_dim",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+    },
     config_fields=CONFIG_KEYS,
     neurons_key="encoder_ffn_dim",
     required_files=REQUIRED_FILES,

@@ -9,6 +9,9 @@ from checkpoints.files.preprocessor_files import PREPROCESSOR, PROCESSOR
 
 SAMPLES = 5 * 16_000
 """A clip may have any length: costs are those of five seconds at 16 kHz, a short sentence."""
+# Attention costs grow with the square of the length, and a batch holds clips of one length: half a minute is the longest that is
+# usual for these models, and what speech recognition data is cut to.
+MAX_SECONDS = 30.0
 
 DEFAULTS = {
     "vocab_size": 32,

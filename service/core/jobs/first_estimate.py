@@ -4,8 +4,8 @@ from sqlalchemy.orm import Session
 
 from api_schemas.enums import DeviceKind, Modality
 from api_schemas.results.estimate import EstimatedStep, FirstEstimate
-from checkpoints.families import Family, family_named
-from checkpoints.families.audio.waveform_encoder import SAMPLES
+from checkpoints.families import family_named
+from checkpoints.families.audio.waveform_encoder import MAX_SECONDS, SAMPLES
 from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.first_time import JobFacts, Range, first_seconds
 from service.core.jobs.model_source import KnownModel
@@ -14,10 +14,8 @@ from store.jobs.workers import device_speeds
 from store.uploads import samples as shown
 from store.uploads.inspection.found_samples import MAX_TEXT
 
-_AS_LONG_AS_THEY_ARE = frozenset({"Wav2Vec2FeatureExtractor", "SeamlessM4TFeatureExtractor"})
-"""Of families that take recordings so, waveforms or mel frames of them; their FLOPs are counted for SAMPLES."""
-MOST_SECONDS = 30.0
-"""Of such a recording that is taken; a test holds this to the engine's."""
+OF_ANY_LENGTH = frozenset({"SeamlessM4TFeatureExtractor", "Wav2Vec2FeatureExtractor"})
+"""Extractors of families that take recordings as long as they are, up to MAX_SECONDS."""
 RATE = 16_000
 LETTERS_A_TOKEN = 5.2, 3.8
 """Of a text, spaces included: where it has few tokens and where it has many."""
@@ -44,8 +42,8 @@ def of_job(
     length: Range = (1.0, 1.0)
     if family.modality is Modality.TEXT:
         length = _of_texts(session, tenant, accepted, known.shape.attention[0].queries)
-    elif family.modality is Modality.AUDIO:
-        length = of_recordings(family, seconds if contents and contents.seconds else None)
+    elif OF_ANY_LENGTH.intersection(family.preprocessors):
+        length = _of_recordings(seconds if contents and contents.seconds else None)
     flops = tuple(step.flops for step in steps)
 
     def facts(of_steps: tuple[int, ...]) -> JobFacts:
@@ -71,11 +69,9 @@ def of_job(
     )
 
 
-def of_recordings(family: Family, seconds: float | None) -> Range:
-    """`seconds`: of a recording, on the average; None where that is not known."""
-    if _AS_LONG_AS_THEY_ARE.isdisjoint(family.preprocessors):
-        return 1.0, 1.0
-    return ANY_LENGTH if seconds is None else (min(seconds, MOST_SECONDS) * RATE / SAMPLES,) * 2
+def _of_recordings(seconds: float | None) -> Range:
+    """`seconds`: of a recording, on the average, where that is known."""
+    return ANY_LENGTH if seconds is None else (min(seconds, MAX_SECONDS) * RATE / SAMPLES,) * 2
 
 
 def _of_texts(session: Session, tenant: str, accepted: Accepted, counted: int) -> Range:

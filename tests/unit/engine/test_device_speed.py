@@ -38,3 +38,10 @@ def test_its_program_says_it_in_a_line():
     for each in found.layers:
         assert each.training > each.forward
     assert found.layers[0].forward < found.layers[-1].forward
+
+
+def test_it_ends_with_who_started_it():
+    """However a worker dies, the pipe that it holds is closed."""
+    command = [sys.executable, "-m", "worker.engine.runtime.device_speed", "--device", "cpu", "--watch-stdin"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")

@@ -4,11 +4,13 @@ import pytest
 
 from api_schemas.enums import Modality, Phase
 from api_schemas.results.metrics import Memory
-from checkpoints.families import ALL_FAMILIES, family_named
+from checkpoints.families import ALL_FAMILIES, Family
+from checkpoints.families.audio.waveform_encoder import MAX_SECONDS
 from checkpoints.sizes.cost_model import COUNTED, JobCost, PhaseTime
 from service.core.jobs.estimate import _seconds
-from service.core.jobs.first_estimate import ANY_LENGTH, MOST_SECONDS, of_recordings
-from worker.engine.data.featurizers.waveforms import MAX_SECONDS
+from service.core.jobs.first_estimate import ANY_LENGTH, OF_ANY_LENGTH, _of_recordings
+from worker.engine.data.featurizers import _EXTRACTORS
+from worker.engine.data.featurizers.waveforms import Waveforms
 
 WORK = {Phase.SCORING: 10.0, Phase.EVALUATING: 20.0, Phase.PACKAGING: 1.0}
 
@@ -40,18 +42,20 @@ def test_work_that_was_counted_another_way_is_no_speed(jobs: list[JobCost], scor
     assert _seconds(WORK, jobs) == {Phase.SCORING: scoring, Phase.EVALUATING: 40.0, Phase.PACKAGING: 3.0}
 
 
-FIXED_BY_THE_EXTRACTOR = {"ast", "clap", "whisper", "qwen2_audio", "qwen2_audio_encoder"}
+OF_RECORDINGS = [family for family in ALL_FAMILIES if family.modality is Modality.AUDIO]
 
 
-def test_recordings_are_as_long_as_they_are_where_no_extractor_fixes_it() -> None:
-    """FLOPs of these families are counted for five seconds (docs/data.md lists which)."""
-    audio = [family for family in ALL_FAMILIES if family.modality is Modality.AUDIO]
-    own = {family.name for family in audio if of_recordings(family, 2.5) == (0.5, 0.5)}
-    fixed = {family.name for family in audio if of_recordings(family, 2.5) == (1.0, 1.0)}
-    assert own | fixed == {family.name for family in audio}
-    assert fixed == FIXED_BY_THE_EXTRACTOR
-    assert {"wav2vec2", "wav2vec2-bert", "wav2vec2-conformer", "wavlm"} <= own
-    bert = family_named("wav2vec2-bert")
-    assert of_recordings(bert, None) == ANY_LENGTH
-    assert of_recordings(bert, 120.0) == (6.0, 6.0)
-    assert MOST_SECONDS == MAX_SECONDS
+@pytest.mark.parametrize("family", OF_RECORDINGS, ids=lambda family: family.name)
+def test_recordings_have_their_own_length_where_the_engine_leaves_it(family: Family) -> None:
+    for model_type in family.model_types:
+        # Of any other extractor, the settings of a checkpoint say how long its inputs are.
+        own = getattr(_EXTRACTORS.get(model_type, Waveforms), "seconds", None) == MAX_SECONDS
+        assert own == bool(OF_ANY_LENGTH.intersection(family.preprocessors))
+
+
+def test_recordings_count_by_their_length_up_to_where_they_are_cut() -> None:
+    """As shares of the five seconds that FLOPs are counted for."""
+    assert [_of_recordings(seconds) for seconds in (1.0, 12.5, 30.0, 600.0)] == [
+        (0.2, 0.2), (2.5, 2.5), (6.0, 6.0), (6.0, 6.0)
+    ]  # fmt: skip
+    assert _of_recordings(None) == ANY_LENGTH

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from api_schemas.enums import DeviceKind
+from store import machine
 from store.database.tables import DeviceSpeedRow
 from store.jobs.workers import device_speeds
 from store.jobs.workers.live_workers import Announcement
@@ -98,6 +99,20 @@ print({speed(3.0).model_dump_json()!r})
         wait_for(lambda: kept(made) is not None, what="the second measurement")
 
 
+def test_it_is_told_to_end_with_this_process(make_bench: MakeBench, tmp_path: Path) -> None:
+    """By the pipe that is its standard input, which closes however a worker dies."""
+    made, said = make_bench(), tmp_path / "said"
+    script = f"""
+import os, pathlib, stat, sys
+pipe = stat.S_ISFIFO(os.fstat(0).st_mode)
+pathlib.Path({str(said)!r}).write_text(f"{{pipe}} {{'--watch-stdin' in sys.argv}}")
+print({speed(3.0).model_dump_json()!r})
+"""
+    with measuring(made, program(script)):
+        wait_for(lambda: kept(made) is not None, what="the measurement")
+    assert said.read_text() == "True True"
+
+
 def test_it_does_not_begin_while_something_runs(make_bench: MakeBench, tmp_path: Path) -> None:
     made, began = make_bench(), tmp_path / "began"
     script = f"import pathlib; pathlib.Path({str(began)!r}).touch()"
@@ -150,6 +165,21 @@ def test_devices_that_differ_are_told_apart(make_bench: MakeBench) -> None:
     prints = [facts_of(who, given).fingerprint for who in (CPU, GPU) for given in (settings, two)]
     assert len(set(prints)) == len(prints)
     assert facts_of(CPU, settings) == facts_of(CPU, settings)
+
+
+def test_engines_that_run_meanwhile_make_no_other_device(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts beside one that is busy would measure the machine again, with a part of its threads."""
+    settings = make_bench().settings.model_copy(update={"engine_threads": None})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "affine_cores", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
+    monkeypatch.setattr(device_speed, "cpu_quota", lambda: None)
+    alone = facts_of(CPU, settings)
+    assert alone.threads == 8
+    monkeypatch.setattr(machine, "engines_running", lambda: 3)
+    assert facts_of(CPU, settings) == alone
 
 
 def test_the_processor_is_called_as_linux_calls_it(tmp_path: Path) -> None:

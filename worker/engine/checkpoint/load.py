@@ -12,10 +12,10 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from api_schemas.errors import ErrorCode, ErrorItem, SecateurError
 from api_schemas.results.widths import AttentionWidths
-from checkpoints.config.checkpoint_config import plain_values
+from checkpoints.config.checkpoint_config import plain_values, without_nulls
 from checkpoints.config.forbidden_fields import ATTENTION_FIELDS
 from checkpoints.describe import describe_folder, key_mapping, main_dtype, named_tensors, read_tensors
-from checkpoints.families import family_named
+from checkpoints.families import Family, family_named
 from checkpoints.files.preprocessor_files import GENERATION
 from worker.engine.checkpoint.stock_folder import as_stock_reads
 from worker.engine.checkpoint.whole_files import load_part
@@ -82,16 +82,19 @@ def load_stock(folder: Path, model_spec: ModelSpec) -> PreTrainedModel:
 
     Of a result in the layout of our own, what it makes of it with Secateur's code.
     """
-    settings = {
-        key: value
-        for key, value in read_settings(folder).items()
-        if key not in {*ATTENTION_FIELDS, "auto_map", "return_dict"}
-    }
+    settings = _for_outputs(model_spec.family, read_settings(folder))
     pruned = describe_folder(folder).shape.pruned
     try:
         return _load(folder, model_spec, settings, pruned)[0]
     except SecateurError:
         return _load(folder, model_spec, plain_values(model_spec.family, settings), pruned)[0]
+
+
+def _for_outputs(family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what says how it computes attention and in which form it returns outputs, inside of it as well."""
+    inner = {key: _for_outputs(each, settings[key]) for key, each in family.inner.items() if settings.get(key)}
+    left_out = {*ATTENTION_FIELDS, "auto_map", "return_dict"}
+    return {key: value for key, value in without_nulls(family, settings).items() if key not in left_out} | inner
 
 
 def _load(

@@ -174,9 +174,11 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
     if not model.all_tied_weights_keys and model.get_expanded_tied_weights_keys(all_submodels=True):
         config["tie_word_embeddings"] = False
     if stock is not None:
-        key = "" if family.part is None else family.part.config_key
-        said = {key: {**config.get(key, {}), **stock}} if key and stock else stock
-        return config | {"architectures": [classes.stock.__name__], **said}
+        config["architectures"] = [classes.stock.__name__]
+        if family.part is None:
+            return _changed(family, config, stock)
+        key = family.part.config_key
+        return {**config, key: _changed(family.inner[key], config.get(key, {}), stock)} if stock else config
     pruned: Any = loaded.model.config
     auto_class = family.architectures[loaded.model_spec.name].auto_class
     config |= {
@@ -192,6 +194,11 @@ def _config(loaded: LoadedModel, stock: dict[str, int] | None, config: dict[str,
         FEED_FORWARD: pruned.pruned_feed_forward,
     }
     return config
+
+
+def _changed(family: Family, config: Mapping[str, Any], values: Mapping[str, int]) -> dict[str, Any]:
+    """The config with these values, and without other names of their keys, under which the former values stand."""
+    return {key: value for key, value in config.items() if family.aliases.get(key) not in values} | dict(values)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,7 +7,9 @@ its processor time: whatever else runs on the machine only makes calls longer. S
 """
 
 import argparse
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -110,12 +112,28 @@ def measure(device: torch.device) -> DeviceSpeed:
     )
 
 
+def follow_parent() -> None:
+    """End this process, at once, when the pipe on its standard input is closed by its parent's death: a device that does not
+    answer would keep it forever."""
+
+    def wait() -> None:
+        # Not sys.stdin: a thread that waits inside its lock makes the interpreter abort when it ends.
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="parent-watch").start()
+
+
 def main(arguments: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--watch-stdin", action="store_true", help="exit when stdin closes: the parent is gone")
     given = parser.parse_args(arguments)
+    if given.watch_stdin:
+        follow_parent()
     torch.set_num_threads(given.threads)
     name = given.device
     if name == "auto":

@@ -160,6 +160,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"num_hidden_layers": 5000}, "num_hidden_layers"),
     ({"position_embeddings_type": "absolute"}, "position_embeddings_type"),
     ({"position_embeddings_type": "rotary", "num_attention_heads": 32}, "num_attention_heads"),
+    # The class fills a sine and a cosine at a time.
+    ({"hidden_size": 33, "num_attention_heads": 3, "num_conv_pos_embedding_groups": 3}, "hidden_size"),
     # Twice as many sines of the hidden size are made where the model is.
     ({"max_source_positions": 2**20}, "max_source_positions"),
     ({"rotary_embedding_base": 0}, "rotary_embedding_base"),

@@ -32,7 +32,7 @@ from tests.support.checkpoints.clips import encoded, tone
 from tests.support.checkpoints.rows import CLIP, write_splits
 from tests.support.jobs.engine import run_job, steps_of
 from tests.unit.engine.families import cut_checks
-from worker.engine.checkpoint.gate import check_reload
+from worker.engine.checkpoint.gate import check_original, check_reload
 from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 from worker.engine.models.model_spec import ModelSpec
@@ -278,6 +278,9 @@ def test_targets_and_sides(tmp_path):
         ("audio_config", {"encoder_attention_heads": 5}, ErrorCode.CONFIG_INVALID, "`audio_config.encoder_attention_heads`: 5"),
         ("audio_config", {"activation_function": "tan"}, ErrorCode.CONFIG_INVALID, "`audio_config.activation_function`: must"),
         ("audio_config", {"d_model": 64}, ErrorCode.WEIGHTS_MISMATCH, "audio_tower"),
+        # transformers reads these as other names of what a tower has, and believes the last.
+        ("audio_config", {"num_hidden_layers": 3}, ErrorCode.CONFIG_INVALID, "`audio_config.num_hidden_layers`: it is another"),
+        ("audio_config", {"hidden_size": 64}, ErrorCode.CONFIG_INVALID, "`audio_config.hidden_size`: it is another name for"),
         ("audio_config", {"num_mel_bins": 16}, ErrorCode.WEIGHTS_MISMATCH, "conv1"),
     ],
 )  # fmt: skip
@@ -323,6 +326,32 @@ def test_keys_that_nobody_reads(folder_once, tmp_path):
     assert used["ignore_index"] == -100
     assert used["text_config"]["rope_theta"] == 10000.0
     assert "use_mrope" not in used["text_config"]
+
+
+def test_what_a_config_says_inside_of_outputs_is_not_heard(folder_once, tmp_path):
+    """A tower that returns tuples; the original is compared with what transformers makes of the upload's own config."""
+    config = json.loads((folder_once / "config.json").read_text())
+    for key in ("audio_config", "text_config"):
+        config[key] |= {"return_dict": False, "_attn_implementation": "flash_attention_2"}
+    # Another name, of which it says nothing.
+    config["audio_config"]["hidden_size"] = None
+    other = shutil.copytree(folder_once, tmp_path / "other")
+    (other / "config.json").write_text(json.dumps(config))
+    judge_folder(other, 2**20)
+    check_original(other, load_original(other), {"input_features": SOUNDS})
+
+
+def test_a_stock_result_says_a_width_once(folder_once, tmp_path):
+    """Under another name the former one would stand, which transformers believes as well."""
+    config = json.loads((folder_once / "config.json").read_text())
+    config["audio_config"]["intermediate_size"] = LISTENS["encoder_ffn_dim"]
+    other = shutil.copytree(folder_once, tmp_path / "other")
+    (other / "config.json").write_text(json.dumps(config))
+    loaded = load_original(other)
+    smaller = reference.cut_by(loaded, reference.keeps(loaded.widths)["equal neurons"])
+    assert save_checkpoint(tmp_path / "step", smaller, other)[0]
+    tower = transformers.AutoConfig.from_pretrained(tmp_path / "step").audio_config
+    assert {tower.encoder_ffn_dim} == set(smaller.widths.feed_forward) < set(range(LISTENS["encoder_ffn_dim"]))
 
 
 def test_a_class_beside_it_is_refused_with_the_way_to_it(folder_once):

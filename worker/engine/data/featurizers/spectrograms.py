@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from checkpoints.config.input_sizes import MAX_CLIP_SECONDS, MAX_MELS, misfit
 from checkpoints.data.media import SAMPLING_RATES
+from checkpoints.families.audio.waveform_encoder import MAX_SECONDS
 from checkpoints.files.preprocessor_files import preprocessor_type
-from worker.engine.data.featurizers.waveforms import MAX_SECONDS, STEP_SECONDS
+from worker.engine.data.featurizers.waveforms import STEP_SECONDS
 from worker.engine.data.settings import (
     Settings,
     check_type,

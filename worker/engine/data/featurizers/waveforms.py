@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.data.media import SAMPLING_RATES
+from checkpoints.families import family_of
+from checkpoints.families.audio.waveform_encoder import MAX_SECONDS
 from checkpoints.files.preprocessor_files import preprocessor_type
-from worker.engine.data.settings import check_type, first_line, full_config, invalid, read_preprocessor
+from worker.engine.data.settings import check_type, first_line, full_config, invalid, model_type, read_preprocessor
 
 SUPPORTED = ("Wav2Vec2FeatureExtractor",)
-# Attention costs grow with the square of the length, and a batch holds clips of one length: half a minute is the longest that is
-# usual for these models, and what speech recognition data is cut to.
-MAX_SECONDS = 30.0
 # Lengths are rounded up to this, so that clips of about equal length share batches where these have one length. The models hear
 # silence at the end of almost every recording; a quarter of a second more is 12 of their frames.
 STEP_SECONDS = 0.25
@@ -63,9 +62,10 @@ class Waveforms:
 
 def frames(model_dir: Path, samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many frames the model's convolutions make of clips of `samples` samples [N]. Raises CONFIG_INVALID."""
-    config = full_config(model_dir)
-    if "conv_kernel" not in config:
-        return samples  # it has none: the extractor makes frames
+    config, family = full_config(model_dir), family_of(model_type(model_dir))
+    # Not what config.json has: a class without convolutions leaves out what that says of them.
+    if family is None or "conv_kernel" not in family.defaults:
+        return samples  # the extractor makes frames
     kernels, strides = config["conv_kernel"], config["conv_stride"]
     lists = isinstance(kernels, list | tuple) and isinstance(strides, list | tuple)
     sizes = [*kernels, *strides] if lists else []

@@ -11,13 +11,14 @@ from transformers import ClapFeatureExtractor, Wav2Vec2FeatureExtractor, Whisper
 
 from api_schemas.enums import Head, Modality, Split
 from api_schemas.errors import ErrorCode, SecateurError
+from checkpoints.families.audio.waveform_encoder import MAX_SECONDS
 from tests.support.checkpoints import preprocessors
 from tests.support.checkpoints.clips import RATE, encoded, tone
 from tests.support.checkpoints.rows import CLIP, TEXT, read, write_splits
 from worker.engine.data import PreparedData
 from worker.engine.data.featurizers import featurizer_for
 from worker.engine.data.featurizers.spectrograms import ClapFeatures, SeamlessFeatures, WhisperFeatures
-from worker.engine.data.featurizers.waveforms import MAX_SECONDS, Waveforms, frames
+from worker.engine.data.featurizers.waveforms import Waveforms, frames
 from worker.engine.data.split import Ragged
 
 STEP = RATE // 4
@@ -104,6 +105,15 @@ def test_frames_are_those_of_the_models_convolutions(tmp_path: Path) -> None:
     lengths = np.array([4000, 8000, 16_000, 16_001, 480_000])
     expected = [int(model._get_feat_extract_output_lengths(int(length))) for length in lengths]
     assert frames(tmp_path, lengths).tolist() == expected
+
+
+@pytest.mark.parametrize("kernel", [[10, 3], "none", [0]])
+def test_what_a_config_says_of_convolutions_that_its_class_lacks_counts_for_nothing(
+    tmp_path: Path, kernel: Any
+) -> None:
+    config = {"model_type": "wav2vec2-bert", "conv_kernel": kernel, "conv_stride": [5, 2]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert frames(tmp_path, np.array([49, 249])).tolist() == [49, 249]
 
 
 def test_whispers_features_are_transformers(tmp_path: Path) -> None:
