@@ -13,9 +13,9 @@ _HEAD = """# Memory that a job needs on its host
 One-shot `best`, half of the attention removed, on the CPU with one thread, for checkpoints of published sizes with random weights
 and a few clips. This says nothing about accuracy, and other work ran on the machine, so it says little about time. *N* is the
 size of the weights in the uploaded files. *Held* is the most that the engine's process held of pages that the kernel cannot
-reclaim (anonymous and shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` limits and what a step's `memory.host` reports. *With the
-gate* adds the new process that loads each packaged step with transformers alone. *Resident* also counts pages of mapped files, which
-stay only as long as nobody else needs the memory. The goal is to hold at most 1.3 N + 1.5 GiB. *Growth* is what a job reports
+reclaim (anonymous and shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` limits and a step's `memory.host` reports. *With the
+gate* adds the new process that loads each packaged step with transformers alone. *Resident* also counts pages of mapped files,
+which stay only as long as nobody else needs the memory. The goal is to hold at most 1.3 N + 1.5 GiB. *Growth* is what a job reports
 beyond its start, divided by the bytes that an estimate counts for it. An estimate multiplies those bytes by the growth of the
 family's finished jobs, so it is as accurate as this number is constant from one job to the next.
 
