@@ -15,9 +15,9 @@ and a few clips. This says nothing about accuracy, and other work ran on the mac
 size of the weights in the uploaded files. *Held* is the most that the engine's process held of pages that the kernel cannot
 reclaim (anonymous and shared memory): what `SECATEUR_ENGINE_MEMORY_BYTES` limits and a step's `memory.host` reports. *With the
 gate* adds the new process that loads each packaged step with transformers alone. *Resident* also counts pages of mapped files,
-which stay only as long as nobody else needs the memory. The goal is to hold at most 1.3 N + 1.5 GiB. *Growth* is what a job reports
-beyond its start, divided by the bytes that an estimate counts for it. An estimate multiplies those bytes by the growth of the
-family's finished jobs, so it is as accurate as this number is constant from one job to the next.
+which stay only as long as nobody else needs the memory. The goal is to hold at most 1.3 N + 1.5 GiB. *Growth* is what a job
+reports beyond its start, divided by the bytes that an estimate counts for it. An estimate multiplies those bytes by the growth of
+the family's finished jobs, so it is as accurate as this number is constant from one job to the next.
 
 Runs labelled *before* used the same command on the version before large tensors lay in files; those jobs report the peak of
 resident pages, and count other bytes. Runs of *whole* models used the version that also gives freed memory back to the system;
