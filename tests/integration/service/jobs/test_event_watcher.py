@@ -113,7 +113,7 @@ def test_streams_are_bounded_by_process_and_tenant(settings: Settings, sqlite_da
         streams.reserve("c")
     assert refused.value.code is ErrorCode.TOO_MANY_STREAMS
     streams.release("b")
-    with pytest.raises(SecateurError, match="of yours") as refused:
+    with pytest.raises(SecateurError, match="You have 2 event streams") as refused:
         streams.reserve("a")
     assert refused.value.code is ErrorCode.TOO_MANY_STREAMS
     streams.reserve("c")

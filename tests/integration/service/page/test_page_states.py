@@ -173,7 +173,7 @@ def test_nothing_removed_is_no_green_success(client: TestClient, samples: Sample
 def test_a_running_job_is_never_empty(client: TestClient, samples: SampleJobs) -> None:
     answer = client.get(f"/jobs/{samples.running}", headers=BROWSER)
     page = Page(answer)
-    timeline = page.text.split("Target")[0]
+    timeline = page.text.split("Model mdl_")[0]
     for words in ("Original Starting 0 s Preparing data 0 s Evaluating 0 s", "Step 1 Scoring", "Step 2 Scoring"):
         assert words in timeline
     now, coming = timeline.split("Fine-tuning")[-2:]
