@@ -123,6 +123,25 @@ def test_it_does_not_begin_while_something_runs(make_bench: MakeBench, tmp_path:
     assert not thread.is_alive()
 
 
+def test_it_waits_until_nothing_has_run_for_a_while(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked, enough = make_bench(), [], threading.Event()
+    monkeypatch.setattr(DeviceMeasurer, "_measured", lambda _: asked.append("measured"))
+
+    def idle() -> bool:
+        asked.append("idle")
+        if len(asked) == 3:
+            enough.set()
+        return True
+
+    measurer = DeviceMeasurer(made.settings, made.database, CPU, idle, SAYS, quiet_seconds=3600.0)
+    measurer.start()
+    try:
+        enough.wait(60)
+    finally:
+        measurer.stop()
+    assert asked[:3] == ["idle"] * 3
+
+
 @pytest.mark.parametrize("script", ["raise SystemExit('no such device')", "print('{}')"])
 def test_what_cannot_be_measured_is_given_up(
     make_bench: MakeBench, script: str, caplog: pytest.LogCaptureFixture
