@@ -171,8 +171,11 @@ def test_what_is_measured_is_what_a_model_rounded_by_hand_does(case, format):
     assert row.samples == row.scores.samples == 40
     error = (answers - reference).abs().max().item()
     assert error > 1e-4
-    # Through three layers an activation here and there falls to another of 256 values.
-    assert row.max_abs_error == pytest.approx(error, rel=1e-3 if format is WEIGHTS else 0.1)
+    # Through three layers an activation here and there falls to another of 256 values, another on every processor: inputs that
+    # differ by 1e-6 move the largest error by a fifth. It stays well above what rounded weights alone do.
+    assert row.max_abs_error == pytest.approx(error, rel=1e-3 if format is WEIGHTS else 0.3)
+    if format is DYNAMIC:
+        assert row.max_abs_error > 1.2 * metrics[BOTH.index(WEIGHTS)].max_abs_error
     assert row.agreement == (answers.argmax(1) == reference.argmax(1)).double().mean().item()
     assert row.scores.accuracy == pytest.approx(accuracy_score(split.targets, answers.argmax(-1)))
     assert [(time.batch_size, time.runs) for time in row.latency] == [(1, 5), (3, 5)]
