@@ -21,14 +21,16 @@ from worker.engine.checkpoint.load import load_original
 from worker.engine.checkpoint.save import save_checkpoint
 
 NAMES = {
-    "speech": ("Wav2Vec2ForCTC", "WavLMForSequenceClassification", "WhisperForConditionalGeneration"),
+    "speech": (
+        "Wav2Vec2ForCTC",
+        "WhisperForConditionalGeneration",
+        *(("WavLMForSequenceClassification",) if WHOLE else ()),
+    ),
     "images, sounds and texts": (
-        "ASTForAudioClassification",
         "ViTForImageClassification",
         "ClapAudioModelWithProjection",
         "BertForQuestionAnswering",
-        "BertModel",
-        *(("BertForSequenceClassification",) if WHOLE else ()),
+        *(("ASTForAudioClassification", "BertModel", "BertForSequenceClassification") if WHOLE else ()),
     ),
     **({"language models": ("GPT2LMHeadModel", "OPTForCausalLM")} if WHOLE else {}),
 }

@@ -18,7 +18,7 @@ ALIKE = frozenset(
     }
 )
 """`Family.name` of those whose layers compute what another's do that is here."""
-SAME_HEADS = frozenset({"mpnet", "wav2vec2-conformer", "wav2vec2-bert"})
+SAME_HEADS = frozenset({"hubert", "data2vec-audio", "sew", "roberta", "mpnet", "wav2vec2-conformer", "wav2vec2-bert"})
 """Of those whose layers are their own, and whose heads are not."""
 LEFT_TO_WHOLE = frozenset(
     name for family in FAMILIES if family.name in ALIKE | SAME_HEADS for name in list(family.architectures)[1:]
