@@ -213,6 +213,9 @@ class DatasetContents(FrozenModel):
     cancel out when averaged (`clips_cancelled`). Missing entries are 0."""
     blank_texts: dict[str, BlankTexts] = Field(default_factory=dict)
     """By split, how many of `rows` have no text in `input_column`, or in one column of the pair. Missing splits have none."""
+    characters: int | None = None
+    """Total length of the texts in `input_column` and `pair_column`. Null for other data, and for datasets completed by earlier
+    versions."""
 
     @property
     def column_kinds(self) -> dict[str, ColumnKind]:

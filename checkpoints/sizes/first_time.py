@@ -65,12 +65,15 @@ class JobFacts:
     modality: Modality
     kind: DeviceKind
     samples: Mapping[str, int]
+    """Rows of the dataset, by role."""
     flops: Sequence[int]
     """Of a forward pass of one sample, of the models of step 0, 1, …, at the length that FLOPs are counted for."""
     length: Range = (1.0, 1.0)
     """Of the samples' inputs, as a share of that length: on the average at least and at most."""
     seconds: float = 1.0
     """Of a recording, on the average."""
+    inputs: Range = (1.0, 1.0)
+    """Inputs of the model that a row is divided into, on the average at least and at most."""
 
 
 def first_seconds(spec: JobSettings, facts: JobFacts, speed: DeviceSpeed) -> dict[Phase, Range]:
@@ -81,6 +84,7 @@ def first_seconds(spec: JobSettings, facts: JobFacts, speed: DeviceSpeed) -> dic
 
 def _seconds(spec: JobSettings, facts: JobFacts, speed: DeviceSpeed, *, most: bool) -> dict[Phase, float]:
     """One end, before SPREAD."""
+    facts = replace(facts, samples={role: round(rows * facts.inputs[most]) for role, rows in facts.samples.items()})
     clock = _Clock(spec, facts, speed, facts.length[most], most)
     flops = [float(each) for each in facts.flops]
     original, cut, beside = flops[0], flops[1:], facts.head is Head.HIDDEN_STATES

@@ -3,7 +3,7 @@
 Time: each phase's seconds per unit of work (checkpoints/sizes/cost_model.py), summed over finished jobs of the family. A phase
 that none of them had is assumed to be as fast as their other passes through the model; where no job has finished yet, it is a
 range (first_estimate.py). Memory: what finished jobs needed beyond what the engine uses at start, scaled by the tensors that the
-job holds at once.
+job holds at once. Finished jobs counted the inputs that texts were divided into (text_lengths.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,9 @@ from api_schemas.spec.job import JobRequest
 from checkpoints.planning.estimates import estimated_steps
 from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.cost_model import JobCost, phase_work
-from service.core.jobs import first_estimate, needs
+from service.core.jobs import first_estimate, needs, text_lengths
 from service.core.jobs.submit import Accepted
+from service.core.jobs.text_lengths import ONE_EACH
 from service.services import Services
 from store.jobs import job_costs
 from store.jobs.job_costs import RecentJobCosts
@@ -49,10 +50,11 @@ def estimate(services: Services, accepted: Accepted) -> JobEstimate:
     steps = estimated_steps(shape, request.pruning, known.weight_file_bytes)
     with services.database.read() as session:
         observed = job_costs.recent(session, layout.family)
+        texts = text_lengths.of_texts(session, services.tenant, accepted, known)
         first = None
         if observed is None:
-            first = first_estimate.of_job(session, accepted, known, steps, services.tenant)
-    samples = None if accepted.samples is None else {role.value: rows for role, rows in accepted.samples.items()}
+            first = first_estimate.of_job(session, accepted, known, steps, texts)
+    samples = None if accepted.samples is None else (texts or ONE_EACH).counted(accepted.samples)
     seconds, span, by_phase, host, device = None, None, {}, None, None
     bounded = request.pruning.target.max_drop is not None
     if observed is not None:

@@ -10,27 +10,25 @@ from checkpoints.planning.schedule import CONFIRMED_SHARES
 from checkpoints.sizes.first_time import JobFacts, Range, first_seconds
 from service.core.jobs.model_source import KnownModel
 from service.core.jobs.submit import Accepted
+from service.core.jobs.text_lengths import TextLengths
 from store.jobs.workers import device_speeds
-from store.uploads import samples as shown
-from store.uploads.inspection.found_samples import MAX_TEXT
 
 OF_ANY_LENGTH = frozenset({"SeamlessM4TFeatureExtractor", "Wav2Vec2FeatureExtractor"})
 """Extractors of families that take recordings as long as they are, up to MAX_SECONDS."""
 RATE = 16_000
-LETTERS_A_TOKEN = 5.2, 3.8
-"""Of a text, spaces included: where it has few tokens and where it has many."""
-LONGER = 3.0
-"""How many times as long a text may be as what is shown of it, where that was cut off."""
-MOST_TOKENS = 4.0
-"""Texts are cut off there, in lengths that FLOPs are counted for: by few models before."""
 ANY_LENGTH: Range = (0.1, 1.0)
 """Where nothing is known of the inputs."""
 
 
 def of_job(
-    session: Session, accepted: Accepted, known: KnownModel, steps: tuple[EstimatedStep, ...], tenant: str
+    session: Session,
+    accepted: Accepted,
+    known: KnownModel,
+    steps: tuple[EstimatedStep, ...],
+    texts: TextLengths | None,
 ) -> FirstEstimate | None:
-    """None where no device was measured, or where the worker alone can count the samples."""
+    """None where no device was measured, or where the worker alone can count the samples. `texts`: how long those of the dataset
+    are, where that is known."""
     request = accepted.request
     measured = device_speeds.latest(session, request.limits.device)
     if measured is None or accepted.samples is None:
@@ -40,8 +38,9 @@ def of_job(
     rows = sum(contents.rows.values()) if contents else 0
     seconds = contents.seconds / rows if contents and rows and contents.seconds else 1.0
     length: Range = (1.0, 1.0)
+    inputs: Range = (1.0, 1.0)
     if family.modality is Modality.TEXT:
-        length = _of_texts(session, tenant, accepted, known.shape.attention[0].queries)
+        length, inputs = (ANY_LENGTH, inputs) if texts is None else (texts.length, texts.inputs)
     elif OF_ANY_LENGTH.intersection(family.preprocessors):
         length = _of_recordings(seconds if contents and contents.seconds else None)
     flops = tuple(step.flops for step in steps)
@@ -49,7 +48,7 @@ def of_job(
     def facts(of_steps: tuple[int, ...]) -> JobFacts:
         samples = {role.value: count for role, count in (accepted.samples or {}).items()}
         kind = DeviceKind(measured.device)
-        return JobFacts(known.shape, layout.head, family.modality, kind, samples, of_steps, length, seconds)
+        return JobFacts(known.shape, layout.head, family.modality, kind, samples, of_steps, length, seconds, inputs)
 
     least = most = first_seconds(request, facts(flops), measured.body)
     if request.pruning.target.max_drop is not None:
@@ -72,16 +71,3 @@ def of_job(
 def _of_recordings(seconds: float | None) -> Range:
     """`seconds`: of a recording, on the average, where that is known."""
     return ANY_LENGTH if seconds is None else (min(seconds, MAX_SECONDS) * RATE / SAMPLES,) * 2
-
-
-def _of_texts(session: Session, tenant: str, accepted: Accepted, counted: int) -> Range:
-    """By the rows that are shown of the dataset. `counted`: tokens that FLOPs are counted for."""
-    if accepted.dataset is None:
-        return ANY_LENGTH
-    rows = [row for row in shown.of(session, tenant, accepted.dataset) if row.text is not None]
-    if not rows:
-        return ANY_LENGTH
-    letters = [len(row.text or "") + len(row.text_pair or "") for row in rows]
-    cut_off = any(max(len(row.text or ""), len(row.text_pair or "")) >= MAX_TEXT for row in rows)
-    low, high = (sum(letters) / len(letters) / each / counted for each in LETTERS_A_TOKEN)
-    return min(low, MOST_TOKENS), min(high * (LONGER if cut_off else 1.0), MOST_TOKENS)

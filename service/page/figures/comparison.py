@@ -7,7 +7,7 @@ from api_schemas.api.resources import JobResource
 from api_schemas.results import display, parts, speed
 from api_schemas.results.display import LEAST_RATIO, LEAST_SHARE
 from api_schemas.results.metrics import StepMetrics
-from service.page.figures.step_curves import capitalised, metric_unit, value_of
+from service.page.figures.step_curves import capitalised, metric_unit, span, value_of
 from service.page.figures.types import Curves, Series, Unit
 
 
@@ -64,10 +64,14 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
         def times(step: StepMetrics, size: int = size) -> float | None:
             return speed.point(step, display.latency_at(step, size))
 
+        def interval(step: StepMetrics, size: int = size) -> tuple[float, float] | None:
+            return span(step, display.latency_at(step, size))
+
+        title = f"Speed-up at batch {size}"
         made.insert(
             1,
             _figure(
-                f"speed-{size}", f"Speed-up at batch {size}", "times as fast", "ratio", begun, times, least=LEAST_RATIO
+                f"speed-{size}", title, "times as fast", "ratio", begun, times, least=LEAST_RATIO, span_of=interval
             ),
         )
     return tuple(made)
@@ -76,10 +80,12 @@ def comparison(jobs: Sequence[JobResource]) -> tuple[Curves, ...]:
 def _figure(
     name: str, title: str, y_label: str, unit: Unit, jobs: Sequence[tuple[str, JobResource]],
     value: Callable[[StepMetrics], float | None], *, relative: bool = False, least: float = 0.0,
+    span_of: Callable[[StepMetrics], tuple[float, float] | None] | None = None,
 ) -> Curves:  # fmt: skip
-    """Over the union of all x; each job has values at its own. `relative`: to its own step 0."""
+    """Over the union of all x; each job has values at its own, and intervals by `span_of`. `relative`: to its own step 0."""
     cuts = {parts.cut_by(job.request.pruning) for _, job in jobs}
     found: list[tuple[str, dict[float, float | None]]] = []
+    spans: list[dict[float, tuple[float, float] | None]] = []
     for called, job in jobs:
         whole = (value(job.metrics[0]) or 1.0) if relative else 1.0
         points: dict[float, float | None] = {}
@@ -87,14 +93,24 @@ def _figure(
             measured = value(step)
             points[_removed(job, step, same=len(cuts) == 1)] = None if measured is None else measured / whole
         found.append((called, points))
+        if span_of is not None:
+            spans.append({_removed(job, step, same=len(cuts) == 1): span_of(step) for step in job.metrics})
     x = tuple(sorted({place for _, points in found for place in points}))
-    series = tuple(Series(called, tuple(points.get(place) for place in x)) for called, points in found)
+    series = tuple(
+        Series(
+            called,
+            tuple(points.get(place) for place in x),
+            spans=tuple(spans[number].get(place) for place in x) if spans else (),
+        )
+        for number, (called, points) in enumerate(found)
+    )
+    caption = "With 95% intervals. A step whose speed-up is not measurable is an interval without a point."
     label = f"{parts.name_of(next(iter(cuts)))} parameters removed" if len(cuts) == 1 else "of all parameters removed"
     rows = tuple(formatting.percent(place) for place in x)
     return Curves(
         name,
         title,
-        "",
+        caption if spans else "",
         label,
         x,
         "share",

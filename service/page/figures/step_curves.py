@@ -90,7 +90,7 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
         Series(
             f"batch {size}",
             tuple(speed.point(step, row) for step, row in zip(steps, found, strict=True)),
-            spans=tuple(_span(step, row) for step, row in zip(steps, found, strict=True)),
+            spans=tuple(span(step, row) for step, row in zip(steps, found, strict=True)),
         )
         for size, found in timed.items()
     ]
@@ -107,8 +107,8 @@ def _speed(steps: Sequence[StepMetrics], cut: Sequence[Part]) -> list[Curves]:
     ]  # fmt: skip
 
 
-def _span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
-    """Of the original there is none: it is what the others are compared with."""
+def span(step: StepMetrics, row: Latency | None) -> tuple[float, float] | None:
+    """The interval of a step's speed-up. The original has none: it is what the others are compared with."""
     return None if row is None or row.paired is None or not step.step else speed.interval(row)
 
 

@@ -69,12 +69,18 @@ class _Texts:
 
     blank: dict[str, BlankTexts] = field(default_factory=dict)
     """By split."""
+    characters: int | None = None
+    """Null as long as there is no text."""
 
     def take(self, texts: tuple[str, ...], split: str, row: int) -> None:
+        self.count(texts)
         if any(map(is_blank, texts)):
             before = self.blank.get(split, BlankTexts(rows=0))
             first = row if before.missing is None and any(map(is_missing_text, texts)) else before.missing
             self.blank[split] = BlankTexts(rows=before.rows + 1, missing=first)
+
+    def count(self, texts: tuple[str, ...]) -> None:
+        self.characters = (self.characters or 0) + sum(map(len, texts))
 
 
 @dataclass
@@ -144,6 +150,7 @@ def inspect(
             if kinds[found.input] is ColumnKind.TEXTS:
                 words = dataset_rows.words(value.as_py(), where)
                 row = (" ".join(words),)
+                texts.count(row)
                 hashes.add(split, tuple(words))
             elif modality is Modality.TEXT:
                 both = (value,) if found.pair is None else (value, second)
@@ -189,6 +196,7 @@ def inspect(
         sampling_rates=tuple(sorted(sounds.rates)),
         clip_flaws={split: dict(found) for split, found in sounds.flaws.items()},
         blank_texts=texts.blank,
+        characters=texts.characters,
     )
 
 

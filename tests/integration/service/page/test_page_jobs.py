@@ -341,6 +341,8 @@ def test_two_to_four_jobs_are_compared(client: TestClient, services: Services, j
     assert list(curves) == [f"same …{job[-6:]}" for job in (first, second)]
     assert list(curves.values()) == [[step.validation.accuracy for step in map(measured_step, range(3))]] * 2
     assert drawn(answer.text, "speed-8")
+    # What is not measurable is seen as an interval: of the two steps of each job.
+    assert answer.text.split('id="figure-speed-1"')[1].split("</figure>")[0].count("data-low") == 4
     # A job without a step has no curve, and none of the colours.
     empty = client.post("/v1/jobs", json=job_body).json()["id"]
     page = look(client, f"/compare?job={empty}&job={first}&job={second}")

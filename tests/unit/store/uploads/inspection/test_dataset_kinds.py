@@ -128,6 +128,7 @@ def test_texts_that_are_not_there_are_counted(inspected: Inspect, texts: list[An
         contents = inspected(table(text=(TEXT, texts), **more))
         assert contents.rows == {"train": len(texts)}
         assert {split: found.model_dump() for split, found in contents.blank_texts.items()} == expected
+        assert contents.characters == sum(map(len, filter(None, texts))) + len(more.get("text_pair", (TEXT, []))[1])
         assert not contents.shared_rows or more.keys() == {"text_pair"}, "blank rows are not one input that repeats"
 
 
