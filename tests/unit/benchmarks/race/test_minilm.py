@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceCl
 
 from api_schemas.enums import Criterion, Split
 from benchmarks.race.__main__ import main
-from benchmarks.race.arms import paper
+from benchmarks.race.arms import paper, torch_pruning
 from benchmarks.race.cells import Store
 from benchmarks.race.evaluation import EmbeddingSimilarity, measure
 from benchmarks.race.minilm import benchmark, sentences, tables
@@ -21,6 +21,7 @@ from benchmarks.race.results.summary import summarise
 from benchmarks.race.runner import Runner, select
 from benchmarks.race.setup import Setup
 from benchmarks.race.spectrum import spectrum
+from benchmarks.race.whole.programme import as_whole
 from tests.support.checkpoints import preprocessors
 
 WORDS = ("the", "good", "bad", "films", "film", "Ada", "Lovelace", "sleeps", "in", "London")
@@ -107,6 +108,15 @@ def test_every_arm_cuts_what_it_says(setup: Setup) -> None:
     for arm in arms:
         target = 1 / 3 if "entire_head" in arm.name else 0.5
         assert setup.sparsity(arm.cut(setup, 0, target)) == pytest.approx(target, abs=0.03), arm.name
+
+
+@pytest.mark.parametrize("name", ["dims/l2/local", "dims/taylor/local", "dims/hessian_mended/local"])
+def test_torch_pruning_cuts_an_encoder_whose_sentences_have_different_lengths(setup: Setup, name: str) -> None:
+    pytest.importorskip("torch_pruning", reason="the peer is an extra: pip install -e .[bench]")
+    assert not setup.calibration(0).alike
+    whole = as_whole(setup)
+    [arm] = [arm for arm in torch_pruning.arms(whole=True) if arm.name == f"torch-pruning/{name}"]
+    assert whole.sparsity(arm.cut(whole, 0, 0.25)) == pytest.approx(0.25, abs=0.01)
 
 
 def test_the_page_keeps_what_was_added_by_hand(setup: Setup, tmp_path: Path) -> None:
