@@ -14,9 +14,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml server/pyproject.toml scripts/install.sh scripts/repair_torchaudio.py | cksum | cut -d' ' -f1)
 # Suites that take long: targets of their own, whose tests `make test` leaves out.
 APART := integration jobs security families faults docs ui containers
-JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/integration/jobs
+INTEGRATION_TESTS := tests/integration tests/unit/containers
+JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/unit/worker/stopping tests/integration/jobs
 FAMILIES_TESTS := tests/families tests/unit/engine/families
-SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) tests/integration tests/security tests/faults tests/docs tests/ui tests/containers
+SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) $(INTEGRATION_TESTS) tests/security tests/faults tests/docs tests/ui tests/containers
 # A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Whole matrices and numbers instead of the gate's (tests/support/gate.py).
@@ -75,11 +76,11 @@ unit: install ## Unit tests
 
 .PHONY: test-long
 test-long: install ## test-integration, test-jobs, test-security and test-families in one run: the libraries are imported once
-	$(PYTEST) tests/integration $(filter-out tests/integration/%,$(JOBS_TESTS)) tests/security $(FAMILIES_TESTS)
+	$(PYTEST) $(INTEGRATION_TESTS) $(filter-out tests/integration/%,$(JOBS_TESTS)) tests/security $(FAMILIES_TESTS)
 
 .PHONY: test-integration
-test-integration: install ## The API over SQLite, PostgreSQL and Valkey; the command line and the Python client against real services
-	$(PYTEST) tests/integration --ignore=tests/integration/jobs
+test-integration: install ## The API over SQLite, PostgreSQL and Valkey; the command line and the Python client against real services; the images' scripts
+	$(PYTEST) $(INTEGRATION_TESTS) --ignore=tests/integration/jobs
 
 .PHONY: test-jobs
 test-jobs: install ## Whole jobs, an engine's, a worker's, and over the real stack; recovery, reports and exports
