@@ -68,6 +68,17 @@ def test_scores_are_batches_of_layers_calls() -> None:
     assert after[1] - before[1] == pytest.approx(expected * SPREAD)
 
 
+@pytest.mark.parametrize("preset", ["best", "paper"])
+def test_a_row_that_is_divided_counts_as_the_inputs_it_is_divided_into(preset: str) -> None:
+    job = spec(pruning={"preset": preset, "criterion": None}, finetune={"epochs": 1})
+    divided = first_seconds(job, replace(FACTS, inputs=(2.0, 5.0)), SPEED)
+    for end, times in enumerate((2, 5)):
+        whole = replace(FACTS, samples={role: times * rows for role, rows in FACTS.samples.items()})
+        assert {phase: each[end] for phase, each in divided.items()} == pytest.approx(
+            {phase: each[end] for phase, each in first_seconds(job, whole, SPEED).items()}
+        )
+
+
 def test_what_is_not_asked_for_takes_no_time() -> None:
     plain = spec(evaluate={"sensitivity_samples": None}, pruning={"criterion": "magnitude"})
     found = first_seconds(plain, FACTS, SPEED)
