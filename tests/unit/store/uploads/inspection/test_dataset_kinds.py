@@ -140,6 +140,7 @@ def test_words_with_tags(inspected: Inspect) -> None:
     assert (contents.modality, contents.input_column, contents.label_column) == (Modality.TEXT, "tokens", "ner_tags")
     assert contents.labels == ("O", "PER")
     assert not contents.multi_label
+    assert contents.characters == len("Ada sleeps") + len("Rain")
 
 
 def test_words_with_tags_of_text(inspected: Inspect) -> None:
