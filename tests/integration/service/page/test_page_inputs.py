@@ -118,7 +118,7 @@ def test_a_dataset_of_questions_shows_answers_and_train_comes_first(client: Test
     sent = send(client, "datasets", {"test.parquet": data, "train.parquet": data, "validation.parquet": data})
     page = look(client, f"/datasets/{sent.json()['id']}")
     assert "Answers answers" in page.text
-    assert "Mean length 27 characters" in page.text
+    assert "Mean length 26 characters" in page.text
     assert page.text.count("Answer: Bonn") == page.text.count("No answer in the text.") == 3
     places = [words for words in page.words if ", row " in words]
     assert [place.split(",")[0] for place in places] == ["train", "train", "validation", "validation", "test", "test"]
