@@ -12,7 +12,11 @@ from benchmarks.race.cells import Stage, Status
 from benchmarks.race.results.summary import Entry
 from benchmarks.race.runner import BEST, DENSE
 
-COLOURS = {"ours": "#c1272d", "paper": "#0000a7", "torch-pruning": "#008176", "kwon": "#eecc16", "control": "#b3b3b3"}
+COLOURS = {
+    "ours": "#c1272d", "paper": "#0000a7", "torch-pruning": "#008176", "kwon": "#eecc16", "corp": "#7b3294", "a3": "#e66101",
+    "control": "#b3b3b3",
+}  # fmt: skip
+"""By family, in the order of the tables."""
 
 
 def draw(path: Path, entries: Sequence[Entry], title: str) -> None:

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.race.__main__ import all_arms
 from benchmarks.race.arms.arm import Arm
 from benchmarks.race.arms.paper import arms
 from benchmarks.race.cells import Cell, Stage, Status, Store
 from benchmarks.race.evaluation import Predictions
+from benchmarks.race.results.plot import COLOURS
 from benchmarks.race.results.summary import summarise
-from benchmarks.race.results.tables import as_json, markdown
+from benchmarks.race.results.tables import FAMILIES, as_json, markdown
 from benchmarks.race.runner import Runner, best_of
 from benchmarks.race.setup import Unreachable
 from tests.unit.benchmarks.race.setups import small_setup
@@ -161,3 +163,8 @@ def test_tables_carry_means_intervals_and_every_mark():
     rows = {row["arm"]: row for row in json.loads(as_json(entries, (), {"command": "run"}))["entries"]}
     assert rows["ours/best"]["test_by_draw"] == [0.88, 0.9]
     assert rows["paper/a"]["best_minus"]["low"] > 0
+
+
+def test_every_family_has_a_colour_and_a_place_in_the_tables():
+    assert {each.family for each in all_arms()} <= set(FAMILIES)
+    assert set(FAMILIES) == set(COLOURS)
