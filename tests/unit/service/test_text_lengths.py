@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from api_schemas.enums import Head, Modality, Split
+from checkpoints.families.decoders.causal import BLOCK
 from checkpoints.families.text.text_encoder import WINDOW
 from service.core.jobs import text_lengths
 from service.core.jobs.text_lengths import CHARACTERS_A_TOKEN, ONE_EACH, TextLengths
 from worker.engine.data.featurizers.questions import OVERLAP
-
-BLOCK = 512
 
 
 def known_model(head: Head, tokens: int, modality: Modality = Modality.TEXT) -> SimpleNamespace:

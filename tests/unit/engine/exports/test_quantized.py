@@ -172,7 +172,7 @@ def test_what_is_measured_is_what_a_model_rounded_by_hand_does(case, format):
     error = (answers - reference).abs().max().item()
     assert error > 1e-4
     # Through three layers an activation here and there falls to another of 256 values, another on every processor: inputs that
-    # differ by 1e-6 move the largest error by a fifth. It stays well above what rounded weights alone do.
+    # differ by 1e-6 move the largest error by a sixth. It stays well above what rounded weights alone do.
     assert row.max_abs_error == pytest.approx(error, rel=1e-3 if format is WEIGHTS else 0.3)
     if format is DYNAMIC:
         assert row.max_abs_error > 1.2 * metrics[BOTH.index(WEIGHTS)].max_abs_error
