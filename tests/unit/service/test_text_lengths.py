@@ -1,6 +1,7 @@
 """Texts count by the inputs that a model makes of them: blocks of a language model, windows of question answering."""
 
 import math
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from api_schemas.enums import Head, Modality, Split
 from checkpoints.families.decoders.causal import BLOCK
 from checkpoints.families.text.text_encoder import WINDOW
-from service.core.jobs import text_lengths
+from checkpoints.sizes.first_time import JobFacts
+from service.core.jobs import first_estimate, text_lengths
 from service.core.jobs.text_lengths import CHARACTERS_A_TOKEN, ONE_EACH, TextLengths
 from worker.engine.data.featurizers.questions import OVERLAP
 
@@ -82,3 +84,25 @@ def test_models_of_other_inputs_have_none() -> None:
     some: Any = None
     known: Any = known_model(Head.CLASSIFICATION, 128, Modality.AUDIO)
     assert text_lengths.of_texts(some, "tenant", some, known) is None
+
+
+def test_a_first_estimate_is_made_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[JobFacts] = []
+
+    def counted(_spec: object, facts: JobFacts, _speed: object) -> dict[Any, Any]:
+        seen.append(facts)
+        return {}
+
+    device = SimpleNamespace(
+        device="cpu", device_name=None, threads=1, body=None, measured_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    monkeypatch.setattr(first_estimate, "first_seconds", counted)
+    monkeypatch.setattr(first_estimate.device_speeds, "latest", lambda *_: device)
+    target, limits = SimpleNamespace(max_drop=None), SimpleNamespace(device=None)
+    request = SimpleNamespace(pruning=SimpleNamespace(target=target), limits=limits)
+    accepted: Any = SimpleNamespace(request=request, samples={Split.TRAIN: 7}, contents=None)
+    known: Any = known_model(Head.QUESTION_ANSWERING, 128)
+    known.layout.family = "bert"
+    session: Any = None
+    first_estimate.of_job(session, accepted, known, (), TextLengths((0.5, 1.0), (2.0, 3.0)))
+    assert [(facts.length, facts.inputs, facts.samples) for facts in seen] == [((0.5, 1.0), (2.0, 3.0), {"train": 7})]
