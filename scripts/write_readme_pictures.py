@@ -2,7 +2,7 @@
 
     python -m scripts.write_readme_pictures --model CHECKPOINT --data DATA [--flops 0.75] [--steps 3]
 
-Needs what `make test-ui` installs (Chromium, Playwright). Writes docs/images/readme-job.png and docs/images/readme-layers.png.
+Needs Chromium and Playwright, as `make test-ui` installs them. Writes readme-job, -layers and -new.png into docs/images.
 """
 
 import argparse
@@ -40,20 +40,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         job = client.jobs.create(model, data, pruning=pruning, finetune=None, name=arguments.name)
         job.wait(progress=print)
-        take(f"{url}/jobs/{job.id}")
+        take(url, job.id)
 
 
-def take(address: str) -> None:
-    """Of a finished job's page, its results and its layers."""
+def take(url: str, job: str) -> None:
+    """Of a finished job its results and its layers, and the form that asks for it again."""
     sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
         page = browser.new_page(viewport={"width": 1280, "height": 1000}, reduced_motion="reduce")
         for name, tab in (("job", "results"), ("layers", "layers")):
-            page.goto(f"{address}?tab={tab}")
+            page.goto(f"{url}/jobs/{job}?tab={tab}")
             expect(page.locator(f"#tab[data-tab={tab}]")).to_be_visible()
             page.wait_for_timeout(1000)  # Curves are drawn after the page is there.
             page.screenshot(path=IMAGES / f"readme-{name}.png")
+        page.goto(f"{url}/new?like={job}")
+        expect(page.locator("#estimate")).to_contain_text("FLOPs")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=IMAGES / "readme-new.png")
         browser.close()
 
 
