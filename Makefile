@@ -16,7 +16,7 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml server/pyproject.toml scrip
 APART := integration jobs security families faults docs ui containers
 INTEGRATION_TESTS := tests/integration tests/unit/containers
 JOBS_TESTS := tests/e2e $(addprefix tests/unit/engine/,jobs recovery report exports) tests/unit/worker/stopping tests/integration/jobs
-FAMILIES_TESTS := tests/families tests/unit/engine/families
+FAMILIES_TESTS := tests/families $(addprefix tests/unit/engine/,families devices)
 SUITES := $(JOBS_TESTS) $(FAMILIES_TESTS) $(INTEGRATION_TESTS) tests/security tests/faults tests/docs tests/ui tests/containers
 # A process that has nothing left takes over a half of what another has: tests of a file mostly stay together, with what they share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -234,6 +234,11 @@ class Settings(BaseSettings):
         description="Number of GPUs that an engine uses together, the first ones that it sees, with one process each; without "
         "a GPU, the number of processes.",
     )
+    offload_weights: bool = Field(
+        False,
+        description="Whether a worker with a GPU also takes jobs that need more memory than the GPU has. The weights of their "
+        "models' layers stay in the host's memory; such jobs take longer.",
+    )
     engine_threads: int | None = Field(
         None,
         ge=1,

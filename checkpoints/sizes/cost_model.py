@@ -212,30 +212,43 @@ def tensor_bytes(spec: JobSettings, shape: ModelShape, kind: DeviceKind) -> int:
     (docs/adr/0058-tensors-in-files.md): without recovery the block that is at work, what of a graph and of the calls of layers
     stays in memory, and the normal equations of the widest map that is refitted.
     """
-    weights, dense = shape.other_parameters, shape.dense
+    dense = shape.dense
     of_blocks, probabilities = [], 0
     for block, layer in zip(shape.attention, dense.layers, strict=True):
         inner, queries = layer.qk_total + layer.vo_total, block.queries_per_head
-        weights += inner * (queries * block.hidden + block.source)
         # Kept for a backward pass: what goes into every linear map and, while weights are trained, the attention probabilities.
         of_blocks.append(block.queries * (2 * block.hidden + queries * inner) + block.keys * inner)
         probabilities += queries * layer.heads * block.pairs
     for feed_forward, neurons in zip(shape.feed_forward, dense.feed_forward, strict=True):
-        maps = 2 + feed_forward.gated
-        weights += maps * feed_forward.hidden * neurons
         # What goes into the activation and what comes out; of a gated block what it is multiplied by, and the product.
         of_blocks.append(feed_forward.tokens * (2 * feed_forward.hidden + (2 + 2 * feed_forward.gated) * neurons))
     trained = spec.finetune.batch_size if spec.finetune else 1
     batch = max(trained, spec.evaluate.batch_size, *spec.evaluate.latency_batch_sizes)
-    full = spec.finetune is not None and spec.finetune.method is FinetuneMethod.FULL
     if kind is DeviceKind.CUDA:
-        return 4 * ((_TRAINED_COPIES + full * _MOMENTS) * weights + batch * (sum(of_blocks) + probabilities))
+        return model_bytes(spec, shape) + 4 * batch * (sum(of_blocks) + probabilities)
     held = _held_without_training(spec, shape, max(of_blocks, default=0), sum(of_blocks), batch)
     if spec.finetune is None:
         return held
     # The original beside them is in files.
-    copies = _TRAINED_COPIES - 1 + full * _MOMENTS
-    return max(held, 4 * (copies * weights + batch * (sum(of_blocks) + probabilities)))
+    trained_bytes = model_bytes(spec, shape) - 4 * _weights(shape)
+    return max(held, trained_bytes + 4 * batch * (sum(of_blocks) + probabilities))
+
+
+def model_bytes(spec: JobSettings, shape: ModelShape) -> int:
+    """Bytes of the models of a job, in float32, and of what training adds to each weight: what a GPU should have room for."""
+    full = spec.finetune is not None and spec.finetune.method is FinetuneMethod.FULL
+    return 4 * (_TRAINED_COPIES + full * _MOMENTS) * _weights(shape)
+
+
+def _weights(shape: ModelShape) -> int:
+    """Parameters of the whole model; of its maps those of their weights."""
+    weights, dense = shape.other_parameters, shape.dense
+    for block, layer in zip(shape.attention, dense.layers, strict=True):
+        inner = layer.qk_total + layer.vo_total
+        weights += inner * (block.queries_per_head * block.hidden + block.source)
+    for feed_forward, neurons in zip(shape.feed_forward, dense.feed_forward, strict=True):
+        weights += (2 + feed_forward.gated) * feed_forward.hidden * neurons
+    return weights
 
 
 def _held_without_training(spec: JobSettings, shape: ModelShape, largest: int, all_blocks: int, batch: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.enums import DeviceKind, Head, Part, Phase, Split, TargetKind
-from api_schemas.formatting import percent
+from api_schemas.formatting import file_size, percent
 from api_schemas.results.events import DataReady, Finished, Started, StepDone, Warned
 from api_schemas.results.metrics import StepMetrics
 from api_schemas.spec.job import EngineSpec
@@ -19,7 +19,7 @@ from checkpoints.planning.feasibility import check_feasible
 from checkpoints.planning.schedule import confirmation_targets, step_targets
 from checkpoints.planning.settled import settled
 from checkpoints.sizes import accounting
-from checkpoints.sizes.cost_model import analyses, evaluations, passes, tensor_bytes
+from checkpoints.sizes.cost_model import analyses, evaluations, model_bytes, passes, tensor_bytes
 from checkpoints.task_rules import check_exports, check_labels, check_layout
 from worker.engine.checkpoint.gate import start_server
 from worker.engine.checkpoint.load import LoadedModel, load_original, load_step
@@ -42,6 +42,7 @@ from worker.engine.records import read_step, versions
 from worker.engine.recovery.recover import Recovery
 from worker.engine.runtime.determinism import prepare_torch
 from worker.engine.runtime.memory import capped_batch_size, peak_memory, return_freed_memory
+from worker.engine.runtime.offload import is_too_small, offload_to
 from worker.engine.runtime.progress import Emit, Reporter
 from worker.engine.tasks import Task, task_for
 from worker.engine.tasks.dense_layers import load_dense
@@ -186,6 +187,23 @@ def _latency(
     return latency
 
 
+def _too_small(device: torch.device, spec: EngineSpec, described: Checkpoint, inputs: Inputs) -> Warned | None:
+    """Decides whether the models' layers stay in the host's memory, and says so if they do."""
+    needed = model_bytes(spec, described.shape)
+    too_small = is_too_small(device, needed, ran_out=inputs.microbatch is not None)
+    # The table for a latency target times parts of a model, whose weights have to be there.
+    too_small = too_small and spec.pruning.target.kind is not TargetKind.LATENCY
+    offload_to(device if too_small else None)
+    if not too_small:
+        return None
+    detail = (
+        f"The GPU has less free memory than the {file_size(needed)} that the models of this job take. The weights of their "
+        "layers stay in the host's memory, and each layer is copied to the GPU whenever it is called: the job takes longer, "
+        "and so do the passes that are timed."
+    )
+    return Warned(code="device_too_small", detail=detail)
+
+
 def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> None:
     """Prune as `spec` says. Every finished step is announced with StepDone once its folder is on disk.
 
@@ -204,6 +222,7 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
     spec = settled(spec, described.shape, described.widths, described.architecture.head)
     check_feasible(described.shape, described.widths, spec.pruning)
     targets = step_targets(described.shape, described.widths, spec.pruning)
+    too_small = _too_small(device, spec, described, inputs)
     emit(
         Started(
             device=str(device),
@@ -214,11 +233,14 @@ def run(inputs: Inputs, spec: EngineSpec, emit: Emit, group: Group = ALONE) -> N
             versions=versions(spec),
             family=described.family.name,
             memory=peak_memory(device),
-            tensor_bytes=tensor_bytes(
-                spec, described.shape, DeviceKind.CUDA if device.type == "cuda" else DeviceKind.CPU
-            ),
+            # Nothing is to be learned of what others need from a job whose weights are elsewhere.
+            tensor_bytes=None
+            if too_small is not None
+            else tensor_bytes(spec, described.shape, DeviceKind.CUDA if device.type == "cuda" else DeviceKind.CPU),
         )
     )
+    if too_small is not None:
+        emit(too_small)
     dense = load_original(inputs.model)
     # If no template process has done so, import what the first step's reload gate needs while the data is read.
     if group.first:

@@ -40,7 +40,8 @@ def of_engines(settings: Settings, home: Path) -> Device:
         return Device(DeviceKind.CPU)
     found = _first_gpu(home) if any(driver.exists() for driver in _DRIVERS) else {}
     if found:
-        return Device(DeviceKind.CUDA, found["name"], found["memory"])
+        # A memory that is not known is no obstacle to any job.
+        return Device(DeviceKind.CUDA, found["name"], None if settings.offload_weights else found["memory"])
     if settings.device == "cuda":
         log.warning("SECATEUR_DEVICE is cuda, but no GPU is available: jobs will fail on this worker")
         return Device(DeviceKind.CUDA)

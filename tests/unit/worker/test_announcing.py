@@ -115,3 +115,10 @@ def test_the_device_is_the_one_that_an_engine_would_choose(
     monkeypatch.setattr(device, "_DRIVERS", (tmp_path if driver else tmp_path / "none",))
     monkeypatch.setattr(device, "_ASK", "1 / 0" if said is None else f"print({json.dumps(said)!r})")
     assert device.of_engines(Settings(data_dir=tmp_path, device=setting), tmp_path) == found
+
+
+def test_a_worker_that_offloads_weights_takes_jobs_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_DRIVERS", (tmp_path,))
+    monkeypatch.setattr(device, "_ASK", """print('{"name": "A GPU", "memory": 5}')""")
+    settings = Settings(data_dir=tmp_path, offload_weights=True)
+    assert device.of_engines(settings, tmp_path) == Device(DeviceKind.CUDA, "A GPU", None)

@@ -11,6 +11,7 @@ from worker.engine.data.loader import BatchLoader
 from worker.engine.data.split import FeatureSplit, Inputs, placed, rows
 from worker.engine.evaluate.encoder_outputs import EncoderOutputs
 from worker.engine.parallel.group import ALONE, Group
+from worker.engine.runtime.offload import place
 from worker.engine.tasks import Task
 from worker.engine.tasks.padding import real_positions
 
@@ -42,7 +43,7 @@ def run_over(
     order = filled.passes(batch_size, device.type)[group.rank :: group.size]
     done = 0
     known = encoder_outputs or EncoderOutputs(keeps=False)
-    model.to(device)
+    place(model, device)
     known.begin(task, model, split)
     model.train(False)
     try:

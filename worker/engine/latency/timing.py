@@ -17,6 +17,7 @@ from checkpoints.sizes.cost_model import LEAST_ROUNDS
 from worker.engine.data.split import FeatureSplit, Inputs, placed
 from worker.engine.latency.paired import compare, is_narrow
 from worker.engine.runtime.mapped import model_copy
+from worker.engine.runtime.offload import place
 
 # Passes before the clock starts: kernels are chosen, caches filled, clocks raised.
 WARM_UP = 3
@@ -178,8 +179,8 @@ def measure_latency(
     its own copy, and timed twice a round; nothing is left open then, and no rounds are made for it. `progress(done, total)`
     counts samples.
     """
-    dense.to(device)
-    cut.to(device)
+    place(dense, device)
+    place(cut, device)
     # A copy and not the same module again: what one pass leaves in the caches must help no other.
     alone = cut is dense
     models = (dense, dense) if alone else (dense, cut, model_copy(dense))

@@ -18,6 +18,7 @@ from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
 from checkpoints.families import AttentionSite, Family, FeedForwardSite, Layout, family_named
 from checkpoints.families.base import Padding
 from worker.engine.models import PrunedClasses, pruned_classes
+from worker.engine.runtime import offload
 from worker.engine.runtime.mapped import in_file
 
 
@@ -118,7 +119,8 @@ def build(
     classes = model_spec.classes
     foreign = {"model_type", "auto_map", "architectures", "dtype", "transformers_version"}
     values = {key: value for key, value in model_spec.family.engaged(config).items() if key not in foreign}
-    values |= width_entries(model_spec.layout(config), widths)
+    layout = model_spec.layout(config)
+    values |= width_entries(layout, widths)
     # Parameters are made without memory, on the meta device: to draw all of them at random, only to overwrite them, takes
     # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
     with init_empty_weights(include_buffers=False):
@@ -132,6 +134,7 @@ def build(
     # Where two names are one weight, each has become a parameter of its own.
     model.tie_weights(recompute_mapping=False)
     compute_positions_anew(model)
+    setattr(model, offload.LAYERS, tuple(path for stack in layout.stacks for path in stack))
     move_model(model, torch.float32).eval()
     return model
 
@@ -178,6 +181,9 @@ def copy_generation_config(model: PreTrainedModel, other: PreTrainedModel) -> No
 
 
 def move_model(model: PreTrainedModel, where: torch.device | torch.dtype) -> PreTrainedModel:
-    """The same model, its tensors moved to a device or converted to a dtype."""
-    nn.Module.to(model, where)
+    """The same model, moved to a device (as far as runtime/offload.py lets it) or its tensors converted to a dtype."""
+    if isinstance(where, torch.device):
+        offload.place(model, where)
+    else:
+        nn.Module.to(model, where)
     return model

@@ -19,10 +19,12 @@ from worker.engine.data.split import Inputs
 from worker.engine.parallel.draws import SharedDraws, of_own
 from worker.engine.parallel.group import ALONE, Group
 from worker.engine.runtime.memory import capped_batch_size
+from worker.engine.runtime.offload import offloads
 from worker.engine.tasks import Loss, Task
 
 BATCH = {"cpu": 8, "cuda": 64}
-"""Samples that pass through the model together, by device: on a CPU more of them only leave its caches."""
+"""Samples that pass through the model together, by device: on a CPU more of them only leave its caches.
+A device that is too small for the model takes as many as a CPU."""
 
 TOKENS_AN_INPUT = 64
 """What least squares take of the samples they may have, for every input of the widest map that is fitted."""
@@ -56,7 +58,8 @@ class Batches:
     """Numbers of the samples; None: all of the split."""
 
     def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
-        size = capped_batch_size(BATCH.get(self.device.type, BATCH["cpu"]), self.microbatch)
+        kind = "cpu" if offloads(self.device) else self.device.type
+        size = capped_batch_size(BATCH.get(kind, BATCH["cpu"]), self.microbatch)
         yield from BatchLoader(self.split, self.device).batches(self.split.batches(size, self.rows))
 
 

@@ -206,7 +206,7 @@ def refit_outputs(
                 for place, path in enumerate(needed):
                     for fitted in _fitted(layout, path, ridges, fixed, cut.model.device):
                         original, own = (_output_projection(each.model, path, fitted) for each in (before, cut))
-                        regression = RidgeRegression(own.linear, own.product)
+                        regression = RidgeRegression(own.linear, own.product, cut.model.device)
                         for wanted, call in pairs.at(place, held):
                             x_BTC, stream_BTD = own.input_and_stream(call)
                             target_BTD = original.sum_after(wanted)

@@ -387,5 +387,6 @@ class Cutting:
             draws=calibration.draws(settings),
             autocast=native_half(self.device),
             moments=moment_dtype(self.device),
+            device=self.device,
             group=self.group,
         )

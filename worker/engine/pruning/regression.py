@@ -28,11 +28,14 @@ class _Solved(NamedTuple):
 class RidgeRegression:
     """Normal equations of y ≈ W x + b, summed in float64: memory does not depend on how many rows they are of."""
 
-    def __init__(self, linear: nn.Linear, product: torch.dtype = torch.float64) -> None:
-        """`product`: the precision in which one batch's products are taken."""
+    def __init__(
+        self, linear: nn.Linear, product: torch.dtype = torch.float64, device: torch.device | None = None
+    ) -> None:
+        """`product`: the precision in which one batch's products are taken. `device`: where they are, and are solved; None: where
+        the map's weight is."""
         self._linear, self._product = linear, product
         size = linear.in_features + (linear.bias is not None)
-        device = linear.weight.device
+        device = linear.weight.device if device is None else device
         self._xx = torch.zeros(size, size, dtype=torch.float64, device=device)
         self._xy = torch.zeros(size, linear.out_features, dtype=torch.float64, device=device)
 
@@ -51,26 +54,27 @@ class RidgeRegression:
         become zero. Where the sums are not finite the map stays as it is, but for those.
         """
         weight, bias = self._linear.weight, self._linear.bias
-        channels = self._linear.in_features
-        chosen = torch.arange(channels, device=weight.device) if kept is None else kept.to(weight.device)
-        now_CD = weight.detach().double().mT[chosen]
+        channels, device = self._linear.in_features, self._xx.device
+        chosen = torch.arange(channels, device=device) if kept is None else kept.to(device)
+        now_CD = self._now()[chosen]
         rows = chosen
         if bias is not None:
-            now_CD = torch.cat([now_CD, bias.detach().double()[None]])
-            rows = torch.cat([chosen, chosen.new_tensor([channels])])
-        penalty_C = torch.zeros(len(now_CD), dtype=torch.float64, device=weight.device)
+            now_CD = torch.cat([now_CD, bias.detach().to(device).double()[None]])
+            rows = torch.cat([chosen, torch.arange(channels, channels + 1, device=device)])
+        penalty_C = torch.zeros(len(now_CD), dtype=torch.float64, device=device)
         if len(chosen):
             penalty_C[: len(chosen)] = self._penalty(ridge, chosen)
         normal_CC = self._xx[rows][:, rows] + torch.diag(penalty_C)
         solved_CD = torch.linalg.solve(normal_CC, self._xy[rows] + penalty_C[:, None] * now_CD)
+        columns_C = chosen.to(weight.device)
         with torch.no_grad():
             if kept is not None:
                 gone_C = torch.ones(channels, dtype=torch.bool, device=weight.device)
-                gone_C[chosen] = False
+                gone_C[columns_C] = False
                 weight[:, gone_C] = 0.0
             if not torch.isfinite(solved_CD).all():
                 return
-            weight[:, chosen] = solved_CD[: len(chosen)].mT.to(weight.dtype)
+            weight[:, columns_C] = solved_CD[: len(chosen)].mT.to(weight)
             if bias is not None:
                 bias.copy_(solved_CD[len(chosen)])
 
@@ -85,6 +89,10 @@ class RidgeRegression:
             norms_C = self._linear.weight.detach().double().square().sum(0)
             return norms_C.argsort(descending=True, stable=True)[:count].sort().values.cpu()
         return _least_missed(solved, channels - count)
+
+    def _now(self) -> Tensor:
+        """The map's weight (C, D), where the sums are."""
+        return self._linear.weight.detach().to(self._xx.device).double().mT
 
     def _penalty(self, ridge: float, columns: Tensor) -> Tensor:
         # The floor keeps a layer of which nothing is ever active solvable.
@@ -102,7 +110,7 @@ class RidgeRegression:
         if not (torch.isfinite(xx_CC).all() and torch.isfinite(xy_CD).all()):
             return None
         penalty = self._penalty(ridge, torch.arange(channels, device=xx_CC.device))
-        now_CD = self._linear.weight.detach().double().mT
+        now_CD = self._now()
         eye_CC = torch.eye(channels, dtype=torch.float64, device=xx_CC.device)
         factor_CC, failed = torch.linalg.cholesky_ex(xx_CC + penalty * eye_CC)
         if failed:

@@ -26,6 +26,7 @@ from worker.engine.recovery.training_state import TrainingIdentity, TrainingStat
 from worker.engine.runtime.determinism import step_seed
 from worker.engine.runtime.mapped import into_memory
 from worker.engine.runtime.memory import capped_batch_size
+from worker.engine.runtime.offload import place
 from worker.engine.tasks import Task
 
 GRADIENT_NORM = 1.0
@@ -154,8 +155,9 @@ def finetune(
     with torch.random.fork_rng(devices=cuda), ExitStack() as stack:
         torch.manual_seed(seed)
         adapted, ranks = trainable(model, projections, classifiers, spec)
-        train_without_batch_norm(nn.Module.to(adapted, device))
         base = lora.base_of(adapted)
+        place(base, device)
+        train_without_batch_norm(adapted)
         learning = stack.enter_context(distillation(spec.distill, teacher, base, task, group))
         objective = Objective(adapted, device, task, learning, microbatch, group)
         optimizer = _optimizer(adapted, spec)

@@ -5,6 +5,7 @@ Losses are summed on the device, so the host does not wait for each of them.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,7 @@ from worker.engine.data.split import Inputs, rows
 from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery.distill import Distillation
 from worker.engine.runtime.memory import capped_batch_size
+from worker.engine.runtime.offload import graph_on_host, offloads
 from worker.engine.runtime.precision import native_half, products_in
 from worker.engine.tasks import Task
 from worker.engine.tasks.padding import real_positions
@@ -75,7 +77,8 @@ class Objective:
         total = torch.zeros((), device=self.device)
         for some_inputs, some_targets in parts:
             with products_in(native_half(self.device), self.device):
-                answers = self.task.outputs(self.model, some_inputs).float()
+                with graph_on_host() if offloads(self.device) else nullcontext():
+                    answers = self.task.outputs(self.model, some_inputs).float()
                 wanted, real = self.task.asked(some_inputs, some_targets), real_positions(self.model, some_inputs)
                 loss = self.task.loss(answers, wanted, real).mean()
                 if self.learning is not None:
@@ -150,7 +153,7 @@ class LossTracker:
             self._sums[len(self._counts)] = self._sum
             self._counts.append(self._samples)
         # Zero where both are finite, NaN where one is not, and NaN from then on.
-        self._worst += loss.detach() * 0.0 + norm.detach() * 0.0
+        self._worst += loss.detach() * 0.0 + norm.detach().to(loss.device) * 0.0
         self._since += 1
         if self._since >= self._every:
             self.check()

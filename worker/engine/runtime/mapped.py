@@ -112,14 +112,20 @@ def kept_in_file(tensor: Tensor) -> Tensor:
     kept = tensor.detach()
     if kept.device.type != "cpu" or kept.nbytes < LEAST or is_mapped(kept):
         return kept
-    # As it lies, and beginning as far from a cache line's start: products of some sizes differ in their last bits otherwise.
-    if torch.empty_like(kept, device="meta").stride() != kept.stride():
-        return kept
-    offset = kept.data_ptr() % _LINE // kept.element_size()
-    storage = _storage((offset + kept.numel()) * kept.element_size())
+    copied = copied_as_it_lies(kept)
+    return kept if copied is None else copied
+
+
+def copied_as_it_lies(tensor: Tensor) -> Tensor | None:
+    """A copy in a file with the tensor's strides, that begins as far from a cache line's start: products of some sizes differ in
+    their last bits otherwise. None if strides leave gaps or there is no room."""
+    if torch.empty_like(tensor, device="meta").stride() != tensor.stride():
+        return None
+    offset = tensor.data_ptr() % _LINE // tensor.element_size()
+    storage = _storage((offset + tensor.numel()) * tensor.element_size())
     if storage is None:
-        return kept
-    return torch.empty(0, dtype=kept.dtype).set_(storage, offset, kept.shape, kept.stride()).copy_(kept)
+        return None
+    return torch.empty(0, dtype=tensor.dtype).set_(storage, offset, tensor.shape, tensor.stride()).copy_(tensor)
 
 
 @contextmanager

@@ -15,22 +15,26 @@ _TEMPORARY = {"cpu": 2**21, "cuda": 2**27}
 
 
 class Factor:
-    """One factor X (B, T, I) of per-sample weight gradients dYᵀX, and what its users share: the Gram matrix XXᵀ."""
+    """One factor X (B, T, I) of per-sample weight gradients dYᵀX, and what its users share: the Gram matrix XXᵀ.
+
+    X may be on another device than the gradients.
+    """
 
     def __init__(self, x_BTI: Tensor) -> None:
-        self.x_BTI = x_BTI
+        self._x_BTI = x_BTI
         self.rows = 0
         """Rows of all weights whose gradients have this factor; counted up before the first norm is asked for."""
         self._gram_BTT: Tensor | None = None
 
     def squared_norms(self, dy_BTO: Tensor, weight_OI: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Σ over samples of each row's squared gradient norm (O), and, with a weight W, of the same of W ∘ gradient."""
-        _, tokens, width = self.x_BTI.shape
+        x_BTI = self._x_BTI.to(dy_BTO.device)
+        _, tokens, width = x_BTI.shape
         if weight_OI is None and tokens * (width + self.rows) < width * self.rows:
             if self._gram_BTT is None:
-                self._gram_BTT = torch.bmm(self.x_BTI, self.x_BTI.mT)
+                self._gram_BTT = torch.bmm(x_BTI, x_BTI.mT)
             return torch.bmm(self._gram_BTT, dy_BTO).mul_(dy_BTO).sum((0, 1)), None
-        return _by_forming(self.x_BTI, dy_BTO, weight_OI)
+        return _by_forming(x_BTI, dy_BTO, weight_OI)
 
 
 def _by_forming(x_BTI: Tensor, dy_BTO: Tensor, weight_OI: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from worker.engine.models.attention import AttentionBlock
+from worker.engine.runtime.offload import on_host
 from worker.engine.scoring.channels import by_head
 from worker.engine.scoring.gradients import Factor
 from worker.engine.scoring.moments import SecondMoments, SecondMomentsByHead
@@ -36,10 +37,17 @@ def _full(x: Tensor) -> Tensor:
 class LayerObserver:
     """Adds up the statistics of one layer. `attach` before the pass, `result` after it."""
 
-    def __init__(self, block: AttentionBlock, statistics: Set[Statistic], product: torch.dtype = torch.float64) -> None:
-        """`product`: the precision in which one batch's products in second moments are taken."""
+    def __init__(
+        self,
+        block: AttentionBlock,
+        statistics: Set[Statistic],
+        product: torch.dtype = torch.float64,
+        device: torch.device | None = None,
+    ) -> None:
+        """`product`: the precision in which one batch's products in second moments are taken. `device`: where the layer computes;
+        None: where its weights are."""
         self.block, self.statistics, self._product = block, statistics, product
-        device = block.projections["o"].weight.device
+        device = block.projections["o"].weight.device if device is None else device
         self.widths = {"qk": block.widths.qk, "vo": block.widths.vo}
         self.fisher = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
         self.saliency = {side: self._zeros(sum(widths), device) for side, widths in self.widths.items()}
@@ -89,7 +97,7 @@ class LayerObserver:
     def _factor(self, x_BTI: Tensor, rows: int) -> Factor:
         """The factor of the gradients that this input makes; projections that read one tensor share it."""
         if self._last is None or self._last[0] is not x_BTI:
-            self._last = x_BTI, Factor(self._by_sample(_full(x_BTI)))
+            self._last = x_BTI, Factor(on_host(self._by_sample(_full(x_BTI))))
         self._last[1].rows += rows
         return self._last[1]
 
@@ -111,7 +119,7 @@ class LayerObserver:
             gated = Statistic.GATES in statistics and side != "k"
             if by_weight or gated or (Statistic.GRADIENTS in statistics and dotted):
                 factor = self._factor(args[0], linear.out_features) if by_weight else None
-                kept_BTO = y_BTO.detach() if gated else None
+                kept_BTO = on_host(y_BTO.detach()) if gated else None
                 y_BTO.register_hook(
                     lambda dy_BTO: self._row_gradient(side, linear, factor, kept_BTO, self._by_sample(_full(dy_BTO)))
                 )
@@ -154,9 +162,10 @@ class LayerObserver:
             if linear.bias is not None:
                 squared_O = dy_BTO.sum(1).square_().sum(0)
                 self.fisher[pair] += self.block.over_queries(side, squared_O)
-                self.saliency[pair] += self.block.over_queries(side, squared_O * linear.bias.detach().square())
+                bias_O = linear.bias.detach().to(squared_O.device)
+                self.saliency[pair] += self.block.over_queries(side, squared_O * bias_O.square())
         if y_BTO is not None:
-            gates_BO = (dy_BTO * self._by_sample(_full(y_BTO))).sum(1)
+            gates_BO = (dy_BTO * self._by_sample(_full(y_BTO.to(dy_BTO.device)))).sum(1)
             self.gates[pair].add(self.block.over_queries(side, gates_BO))
         if Statistic.GRADIENTS in self.statistics and self._dotted(side):
             self.gradients[side].add(dy_BTO.flatten(0, 1))
@@ -173,7 +182,7 @@ class LayerObserver:
             context_BTC.register_hook(lambda dx_BTC: self.gradients["o"].add(dx_BTC.flatten(0, 1)))
         if self.statistics & {Statistic.FISHER, Statistic.SALIENCY, Statistic.OUTPUT_GRADIENT}:
             by_weight = bool(self.statistics & {Statistic.FISHER, Statistic.SALIENCY})
-            kept_BTC = context_BTC.detach() if by_weight else None
+            kept_BTC = on_host(context_BTC.detach()) if by_weight else None
             y_BTD.register_hook(lambda dy_BTD: self._output_gradient(linear, kept_BTC, self._by_sample(_full(dy_BTD))))
 
     def _output_gradient(self, linear: nn.Linear, context_BTC: Tensor | None, dy_BTD: Tensor) -> None:
@@ -181,14 +190,15 @@ class LayerObserver:
         if context_BTC is not None:
             factor = Factor(dy_BTD)
             factor.rows = linear.in_features
-            context_BTC = _full(self._by_sample(context_BTC))
+            context_BTC = _full(self._by_sample(context_BTC.to(dy_BTD.device)))
             self._add_squares("o", factor, context_BTC, linear.weight.detach().mT)
         if Statistic.OUTPUT_GRADIENT in self.statistics:
             self.output_gradient.add(dy_BTD.flatten(0, 1))
 
     def _add_squares(self, side: str, factor: Factor, dy_BTO: Tensor, weight_OI: Tensor) -> None:
         pair = "qk" if side in "qk" else "vo"
-        plain_O, weighted_O = factor.squared_norms(dy_BTO, weight_OI if Statistic.SALIENCY in self.statistics else None)
+        weighted = Statistic.SALIENCY in self.statistics
+        plain_O, weighted_O = factor.squared_norms(dy_BTO, weight_OI.to(dy_BTO.device) if weighted else None)
         self.fisher[pair] += self.block.over_queries(side, plain_O)
         if weighted_O is not None:
             self.saliency[pair] += self.block.over_queries(side, weighted_O)

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from api_schemas.enums import Criterion
 from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.runtime.mapped import kept_in_file
+from worker.engine.runtime.offload import on_host
 from worker.engine.scoring.channels import LayerScores, NormScores
 from worker.engine.scoring.gradients import Factor
 from worker.engine.scoring.observations import NEEDS_GRADIENTS, NeuronObservations, Observations, Statistic
@@ -28,14 +29,15 @@ _BY_WEIGHT = frozenset({Statistic.FISHER, Statistic.SALIENCY})
 class NeuronObserver:
     """Adds up the statistics of one block. `attach` before the pass, `result` after it."""
 
-    def __init__(self, block: FeedForwardBlock, statistics: Set[Statistic]) -> None:
+    def __init__(self, block: FeedForwardBlock, statistics: Set[Statistic], device: torch.device | None = None) -> None:
+        """`device`: where the block computes; None: where its weights are."""
         self.block, self.statistics = block, statistics
         self.samples = 1
         """Of the batch that runs now."""
         self._tokens = 0
         self._tokens_of_all: Tensor | None = None
         names = ("fisher", "saliency", "gate", "gate_square", "sum", "square", "gradient")
-        shape, device = block.first.out_features, block.first.weight.device
+        shape, device = block.first.out_features, block.first.weight.device if device is None else device
         self._sums = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in names}
 
     def attach(self) -> list[RemovableHandle]:
@@ -54,7 +56,7 @@ class NeuronObserver:
         return full.reshape(self.samples, -1, full.shape[-1])
 
     def _inner(self, linear: nn.Linear, args: tuple[Any, ...], y_BTN: Tensor) -> None:
-        factor = Factor(self._by_sample(args[0]))
+        factor = Factor(on_host(self._by_sample(args[0])))
         factor.rows = linear.out_features
 
         def gradient(dy_BTN: Tensor) -> None:
@@ -63,7 +65,7 @@ class NeuronObserver:
             if linear.bias is not None:
                 squared_N = dy_BTN.sum(1).square_().sum(0)
                 self._sums["fisher"] += squared_N
-                self._sums["saliency"] += squared_N * linear.bias.detach().square()
+                self._sums["saliency"] += squared_N * linear.bias.detach().to(squared_N.device).square()
 
         y_BTN.register_hook(gradient)
 
@@ -72,7 +74,7 @@ class NeuronObserver:
         kept_BTN = self._by_sample(active_BTN)
         if self.statistics & NEEDS_GRADIENTS:
             # Until the backward pass, of all blocks.
-            kept_BTN = kept_in_file(kept_BTN)
+            kept_BTN = on_host(kept_in_file(kept_BTN))
         self._tokens += kept_BTN.shape[0] * kept_BTN.shape[1]
         if Statistic.CONTEXT in self.statistics:
             self._sums["sum"] += kept_BTN.sum((0, 1), dtype=torch.float64)
@@ -80,7 +82,7 @@ class NeuronObserver:
 
         def gradient(dx_BTN: Tensor) -> None:
             dx_BTN = self._by_sample(dx_BTN)
-            gate_BN = (dx_BTN * kept_BTN).sum(1).double()
+            gate_BN = (dx_BTN * kept_BTN.to(dx_BTN.device)).sum(1).double()
             self._sums["gate"] += gate_BN.sum(0)
             self._sums["gate_square"] += gate_BN.square().sum(0)
             self._sums["gradient"] += dx_BTN.double().square_().sum((0, 1))
@@ -88,7 +90,7 @@ class NeuronObserver:
         def output_gradient(dy_BTD: Tensor) -> None:
             factor = Factor(self._by_sample(dy_BTD))
             factor.rows = linear.in_features
-            self._add_squares(factor, kept_BTN, linear.weight.detach().mT)
+            self._add_squares(factor, kept_BTN.to(dy_BTD.device), linear.weight.detach().mT)
 
         if self.statistics & {Statistic.GATES, Statistic.GRADIENTS}:
             active_BTN.register_hook(gradient)
@@ -96,7 +98,8 @@ class NeuronObserver:
             y_BTD.register_hook(output_gradient)
 
     def _add_squares(self, factor: Factor, dy_BTN: Tensor, weight_NI: Tensor) -> None:
-        plain_N, weighted_N = factor.squared_norms(dy_BTN, weight_NI if Statistic.SALIENCY in self.statistics else None)
+        weighted = Statistic.SALIENCY in self.statistics
+        plain_N, weighted_N = factor.squared_norms(dy_BTN, weight_NI.to(dy_BTN.device) if weighted else None)
         self._sums["fisher"] += plain_N
         if weighted_N is not None:
             self._sums["saliency"] += weighted_N

@@ -15,6 +15,7 @@ from worker.engine.models.attention import AttentionBlock
 from worker.engine.models.feed_forward import FeedForwardBlock
 from worker.engine.parallel.group import ALONE, Group
 from worker.engine.runtime.mapped import graph_in_files
+from worker.engine.runtime.offload import graph_on_host, offloads
 from worker.engine.runtime.precision import products_in
 from worker.engine.scoring.layer import LayerObserver
 from worker.engine.scoring.neurons import NeuronObserver
@@ -37,6 +38,7 @@ def observe(
     draws: int = 1,
     autocast: torch.dtype | None = None,
     moments: torch.dtype = torch.float64,
+    device: torch.device | None = None,
     group: Group = ALONE,
 ) -> Observations:
     """Run the model once over all batches, with backward passes if a statistic needs gradients.
@@ -55,6 +57,7 @@ def observe(
                 the graph of one forward pass. Means of gradients are over all of them.
             autocast: dtype of the forward and backward products (for example bfloat16); results are float32 and float64.
             moments: dtype of one batch's products in second moments; the sums over batches are float64.
+            device: where the model computes. None: where its weights are.
             group: each process runs its part of every batch, and gets the observations of all of them. `loss` is called in every
                 process for every batch, with empty outputs and targets if this one has no sample of it.
 
@@ -64,8 +67,8 @@ def observe(
         raise ValueError("no statistic is asked for")
     chosen = frozenset(statistics)
     backward = bool(chosen & NEEDS_GRADIENTS)
-    of_layers = [LayerObserver(block, chosen, moments) for block in blocks]
-    of_neurons = [NeuronObserver(block, chosen) for block in neurons]
+    of_layers = [LayerObserver(block, chosen, moments, device) for block in blocks]
+    of_neurons = [NeuronObserver(block, chosen, device) for block in neurons]
     observers: tuple[LayerObserver | NeuronObserver, ...] = (*of_layers, *of_neurons)
     switches = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = model.training
@@ -110,8 +113,9 @@ def _run(
 ) -> None:
     """One batch: a forward pass and `draws` backward passes on its graph, which is freed when this returns."""
     device = next(iter(inputs.values())).device
+    keeping = graph_on_host if offloads(device) else graph_in_files
     with torch.set_grad_enabled(draws > 0):
-        with products_in(autocast, device), graph_in_files() if draws else nullcontext():
+        with products_in(autocast, device), keeping() if draws else nullcontext():
             answers = outputs(model, inputs) if rows(inputs) else torch.zeros(0, device=device)
             answers = answers.float() if autocast else answers
         for left in reversed(range(draws)):

@@ -1,0 +1,113 @@
+"""Layers whose weights stay on the host: results are the same, and weights are in their places however a call ends.
+
+Here the device is the CPU: what is copied to it and back has the same bits. On a device of its own: devices/test_offload.py.
+"""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from api_schemas.results.events import Started, Warned
+from api_schemas.spec.job import EngineSpec
+from tests.support.checkpoints.tiny import some_data
+from tests.support.jobs.engine import identity, run_job
+from tests.unit.engine.small import inputs, small_model
+from worker.engine import run
+from worker.engine.models.model_spec import move_model
+from worker.engine.runtime import offload
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def afterwards() -> Iterator[None]:
+    yield
+    offload.offload_to(None)
+    assert not offload._calls.running
+    assert not offload._calls.copied
+
+
+SETTINGS = {
+    "pruning": {
+        "target": {"flops": 0.5},
+        "parts": ["attention", "feed_forward"],
+        "calibration": {"samples": 16},
+        "schedule": {"steps": 1},
+    },
+    "evaluate": {"latency_batch_sizes": [1], "latency_runs": 5, "latency_seconds": 0, "sensitivity_samples": None},
+}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_job_has_the_same_bytes(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EngineSpec.model_validate({**SETTINGS, "finetune": {"epochs": 1, "method": method}})
+    run_job(tmp_path / "all", spec, data=some_data(), cache=tmp_path / "cache-1", fresh_process=False)
+    called: list[nn.Module] = []
+    begin = offload._calls.begin
+
+    def seen(layer: nn.Module, device: torch.device) -> None:
+        called.append(layer)
+        begin(layer, device)
+
+    monkeypatch.setattr(offload._calls, "begin", seen)
+    monkeypatch.setattr(offload, "LEAST", 1)
+    monkeypatch.setattr(offload.graph_on_host.__wrapped__, "__defaults__", (0,))  # type: ignore[attr-defined]
+    monkeypatch.setattr(run, "is_too_small", lambda *_, **__: True)
+    events = run_job(tmp_path / "offloaded", spec, data=some_data(), cache=tmp_path / "cache-2", fresh_process=False)
+    assert called
+    (started,) = (event for event in events if isinstance(event, Started))
+    (warned,) = (event for event in events if isinstance(event, Warned) and event.code == "device_too_small")
+    assert started.tensor_bytes is None, "no estimate is made of it"
+    assert "stay in the host's memory" in warned.detail
+    assert identity(tmp_path / "all" / "step-1") == identity(tmp_path / "offloaded" / "step-1")
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    return [model.get_submodule(path) for path in getattr(model, offload.LAYERS)]
+
+
+def test_copies_are_gone_however_a_call_ends() -> None:
+    model, x = small_model().model, inputs(2)
+    whole = model(x).logits
+    offload.offload_to(CPU)
+    move_model(model, CPU)
+    weights = [id(weight) for weight in model.parameters()]
+    assert torch.equal(model(x).logits, whole)
+
+    def stop(*_: object) -> None:
+        assert offload._calls.running
+        raise KeyError("stop")
+
+    layers_of(model)[1].get_submodule("attention").register_forward_hook(stop)
+    with pytest.raises(KeyError):
+        model(x)
+    assert [id(weight) for weight in model.parameters()] == weights
+    assert not offload._calls.running
+
+
+def test_a_copy_of_a_model_has_its_own_weights_and_one_that_moved_is_as_before() -> None:
+    model, x = small_model().model, inputs(2)
+    offload.offload_to(CPU)
+    move_model(model, CPU)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    assert other(x).logits.abs().max() > 0
+    assert model(x).logits.abs().max() == 0
+    offload.offload_to(None)
+    move_model(other, CPU)
+    assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in layers_of(other))
+
+
+def test_when_a_gpu_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (100, 120))
+    gpu = torch.device("cuda", 0)
+    assert not offload.is_too_small(gpu, 100)
+    assert offload.is_too_small(gpu, 101)
+    assert offload.is_too_small(gpu, 51, ran_out=True)
+    assert not offload.is_too_small(CPU, 1 << 60)
