@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from api_schemas.results.events import Started, Warned
+from api_schemas.results.events import Started, StepDone, Warned
 from api_schemas.spec.job import EngineSpec
 from tests.support.checkpoints.tiny import some_data
 from tests.support.jobs.engine import identity, run_job
@@ -64,6 +64,22 @@ def test_a_job_has_the_same_bytes(method: str, tmp_path: Path, monkeypatch: pyte
     assert started.tensor_bytes is None, "no estimate is made of it"
     assert "stay in the host's memory" in warned.detail
     assert identity(tmp_path / "all" / "step-1") == identity(tmp_path / "offloaded" / "step-1")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_job_on_a_gpu_has_nearly_the_same_scores(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EngineSpec.model_validate({**SETTINGS, "finetune": {"epochs": 1, "method": method}})
+    losses = []
+    for too_small in (False, True):
+        monkeypatch.setattr(run, "is_too_small", lambda *_, answer=too_small, **__: answer)
+        out = tmp_path / str(too_small)
+        events = run_job(out, spec, data=some_data(), cache=tmp_path / f"cache-{too_small}", device="cuda")
+        losses.append([event.metrics.validation.loss for event in events if isinstance(event, StepDone)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
