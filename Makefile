@@ -8,6 +8,8 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PYTHON ?= python3
 export PYTHON TORCH_INDEX
+# Some images set it; then every process that tests start would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 # Named by what the installation depends on: it runs again when one of these changes, and only then.
@@ -45,7 +47,12 @@ up: install ## Run the service on this machine, http://127.0.0.1:8000
 
 .PHONY: test
 test: install ## Lint, types, import contracts, unit tests
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint types contracts
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint contracts
+	@$(MAKE) --no-print-directory --jobs=2 types tests-beside-types
+
+# mypy is one process for more than a minute: it takes its share of the cores while tests run.
+.PHONY: tests-beside-types
+tests-beside-types: install
 	$(PYTEST) tests $(addprefix --ignore=,$(SUITES))
 
 .PHONY: test-all

@@ -1,7 +1,6 @@
 """A whole job of every class: analysed, cut twice, recovered, exported, loaded by a fresh process, measured by its own metric.
 
-The gate has a class of every head of every modality, and the families with an attention of their own; what the others add is
-their shapes, which the matrix has.
+The gate has a class of every head of every modality; what the others add is their attention and shapes, which the matrix has.
 """
 
 import shutil
@@ -19,6 +18,7 @@ from api_schemas.spec.job import EngineSpec
 from checkpoints.families import FAMILIES
 from tests.families.folders import ARCHITECTURES, data_folder, model_folder
 from tests.families.fresh_process import PIPELINES, check_pipeline
+from tests.support.families import HEADS
 from tests.support.gate import WHOLE
 from tests.support.jobs.engine import run_job, steps_of
 from worker.engine.checkpoint.load import load_step
@@ -42,25 +42,6 @@ STOCK = (
 RESUMED = ("BertForSequenceClassification", "WhisperForConditionalGeneration")
 AGAIN = "BertForSequenceClassification"
 """Its result is pruned further."""
-GATE = (
-    "ASTForAudioClassification",
-    "ViTForImageClassification",
-    "Wav2Vec2ForCTC",
-    "WavLMForSequenceClassification",
-    "WhisperForConditionalGeneration",
-    "ClapAudioModelWithProjection",
-    "BertForSequenceClassification",
-    "MPNetForTokenClassification",
-    "ModernBertForSequenceClassification",
-    "DistilBertModel",
-    "BertForMaskedLM",
-    "GPT2LMHeadModel",
-    "BertForQuestionAnswering",
-    "ViTModel",
-    "CLIPVisionModelWithProjection",
-    "Wav2Vec2ForPreTraining",
-    "Wav2Vec2ConformerForSequenceClassification",
-)
 DEPLOYED = (
     "ASTForAudioClassification",
     "ViTForImageClassification",
@@ -104,10 +85,10 @@ def test_every_head_of_every_modality_is_in_the_gate() -> None:
     def heads(names: Iterable[str]) -> set[tuple[Modality, Head]]:
         return {(FAMILY_OF[name].modality, FAMILY_OF[name].architectures[name].head) for name in names}
 
-    assert heads(GATE) == heads(ARCHITECTURES)
+    assert heads(HEADS) == heads(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES if WHOLE else GATE)
+@pytest.mark.parametrize("name", ARCHITECTURES if WHOLE else HEADS)
 def test_a_whole_job(name: str, tmp_path: Path) -> None:
     head = FAMILY_OF[name].architectures[name].head
     said = job(name, tmp_path)

@@ -25,3 +25,21 @@ LEFT_TO_WHOLE = frozenset(
 ) | {"WhisperForAudioClassification"}
 """Their classes but the first of each, and an encoder that the gate has beside its decoder: what these add is names, shapes and
 files, which other tests have of every class."""
+HEADS = (
+    "ASTForAudioClassification",
+    "ViTForImageClassification",
+    "Wav2Vec2ForCTC",
+    "WavLMForSequenceClassification",
+    "WhisperForConditionalGeneration",
+    "ClapAudioModelWithProjection",
+    "BertForSequenceClassification",
+    "MPNetForTokenClassification",
+    "DistilBertModel",
+    "BertForMaskedLM",
+    "GPT2LMHeadModel",
+    "BertForQuestionAnswering",
+    "ViTModel",
+    "CLIPVisionModelWithProjection",
+    "Wav2Vec2ForPreTraining",
+)
+"""A class of every head of every modality, for what takes long: a whole job, or one over HTTP."""

@@ -76,6 +76,7 @@ def test_two_processes_make_what_one_makes(together: tuple[Path, list[EngineEven
             assert loss.points == pytest.approx(theirs_alone.points, abs=1e-4)
 
 
+@pytest.mark.skipif(not WHOLE, reason="two more processes; test_kept_results.py has one")
 def test_what_an_earlier_job_left_is_found_by_one_and_told_to_all(
     together: tuple[Path, list[EngineEvent]], tmp_path: Path
 ) -> None:
