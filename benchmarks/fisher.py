@@ -127,7 +127,16 @@ class Case:
         """One pass of observation."""
         wanted, moments = OBSERVED[name], moment_dtype(self.device)
         batches = self.batches(self.batch)
-        observe(self.model, self.blocks, batches, self.loss, wanted, autocast=self.autocast, moments=moments)
+        observe(
+            self.model,
+            self.blocks,
+            batches,
+            self.loss,
+            wanted,
+            autocast=self.autocast,
+            moments=moments,
+            device=self.device,
+        )
 
     def passes(self) -> dict[str, Callable[[], None]]:
         """Everything there is to time, by name."""

@@ -7,9 +7,10 @@ An AST-base with random weights (12 layers, 768 wide, 12 heads; `--shape tiny` f
 - `fisher`: the engine's pass of Fisher information beside a loop over single samples;
 - `recovery`: epochs with the engine's ways to feed batches, beside epochs that have their one batch already, and the share of
   an epoch in which the device is busy;
+- `offload`: a pass of scoring with all weights on the device, and with those of layers on the host;
 - `job`: the engine as a program, from a folder of recordings to a cut checkpoint, with its phases and its peak of memory.
 
-    python -m benchmarks.gpu [--out gpu.json] [--device cuda] [--only latency fisher recovery job]
+    python -m benchmarks.gpu [--out gpu.json] [--device cuda] [--only latency fisher recovery offload job]
 
 A part that fails is named under `errors`, the others go on, and the exit status is 1. The last line of output is the JSON.
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import fisher, job, latency, recovery
+from benchmarks.gpu import fisher, job, latency, offload, recovery
 from benchmarks.gpu.sizes import SIZES, Size
 from benchmarks.race.machine import describe
 
@@ -37,6 +38,7 @@ PARTS: dict[str, Part] = {
     "latency": latency.measure,
     "fisher": fisher.measure,
     "recovery": recovery.measure,
+    "offload": offload.measure,
     "job": job.measure,
 }
 

@@ -21,7 +21,7 @@ CPU, TINY = torch.device("cpu"), SIZES["tiny"]
 
 def test_it_is_one_command_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "gpu.json"
-    parts = ["latency", "fisher", "recovery"]
+    parts = ["latency", "fisher", "recovery", "offload"]
     assert gpu.main(["--device", "cpu", "--shape", "tiny", "--only", *parts, "--out", str(file)]) == 0
     found = json.loads(file.read_text())
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
@@ -36,6 +36,7 @@ def test_it_is_one_command_of_json(tmp_path: Path, capsys: pytest.CaptureFixture
         half, quarter = (row["promise"] for row in case["models"][2:])
         assert 1 < half < quarter
     assert [case["products"] for case in found["fisher"]] == ["float32", "bfloat16"]
+    assert [case["weights"] for case in found["offload"]] == ["on the device", "layers on the host"]
     assert set(found["recovery"]["feeds"]) == {"held on the device", "read ahead"}
 
 
