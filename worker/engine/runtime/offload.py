@@ -33,7 +33,7 @@ class _Kept(NamedTuple):
     """Size, strides and offset in a weight."""
 
     def on_device(self) -> Tensor:
-        there = self.host.detach().to(self.device)
+        there = self.host.detach().to(self.device, copy=self.view is not None)
         return there if self.view is None else there.as_strided(*self.view)
 
 
@@ -48,20 +48,19 @@ class _Calls:
 
     def begin(self, layer: nn.Module, device: torch.device) -> None:
         """Put copies on the device in the places of the layer's weights."""
-        weights: _Weights = []
-        known: dict[int, Any] = {}
-        for module in layer.modules():
-            for name, weight in module._parameters.items():
-                if weight is None or (weight.device == device and not offloads(device)):
-                    continue
-                if id(weight) not in known:
-                    # With its graph, so that a gradient finds its way to the host.
-                    known[id(weight)] = copied = weight.to(device, copy=True)
-                    self.copied[_storage(copied)] = weight
-                weights.append((module, name, weight))
+        weights: _Weights = [
+            (module, name, weight)
+            for module in layer.modules()
+            for name, weight in module._parameters.items()
+            if weight is not None and (weight.device != device or offloads(device))
+        ]
+        # With their graph, so that a gradient finds its way to the host. All before anything is changed: memory may run out here.
+        known = {id(weight): weight.to(device, copy=True) for _, _, weight in weights}
         for module, name, weight in weights:
+            copied = known[id(weight)]
+            self.copied[_storage(copied)] = weight
             # torch reads a tensor there as it does a parameter.
-            module._parameters[name] = known[id(weight)]
+            module._parameters[name] = copied
         self.running.append((layer, weights))
 
     def end(self, layer: nn.Module) -> None:
@@ -145,8 +144,10 @@ def _without_weights(layers: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _bring(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    inputs = (each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
-    _calls.begin(layer, next(inputs).device)
+    inputs = (each.device for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+    device = next(inputs, None)
+    if device is not None:
+        _calls.begin(layer, device)
 
 
 def _drop(layer: nn.Module, _args: object, _output: object) -> None:

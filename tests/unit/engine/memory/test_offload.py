@@ -105,6 +105,29 @@ def test_copies_are_gone_however_a_call_ends() -> None:
     assert not offload._calls.running
 
 
+def test_memory_that_runs_out_while_weights_are_copied_leaves_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = small_model().model, inputs(2)
+    offload.offload_to(CPU)
+    move_model(model, CPU)
+    weights = [id(weight) for weight in model.parameters()]
+    to, copied = torch.Tensor.to, 0
+
+    def short(tensor: torch.Tensor, *args: object, **settings: object) -> torch.Tensor:
+        nonlocal copied
+        copied += settings.get("copy") is True
+        if copied == 5:
+            raise torch.OutOfMemoryError("no memory")
+        return to(tensor, *args, **settings)  # type: ignore[call-overload, no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "to", short)
+        with pytest.raises(torch.OutOfMemoryError):
+            model(x)
+    assert [id(weight) for weight in model.parameters()] == weights
+    assert not offload._calls.copied
+    assert torch.isfinite(model(x).logits).all()
+
+
 def test_a_copy_of_a_model_has_its_own_weights_and_one_that_moved_is_as_before() -> None:
     model, x = small_model().model, inputs(2)
     offload.offload_to(CPU)
