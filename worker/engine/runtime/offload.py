@@ -20,6 +20,9 @@ LAYERS = "layer_paths"
 _HANDLES = "offload_handles"
 """Attribute of a layer whose weights are copied for each call: its hooks."""
 
+_CONVERTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""What autocast computes in half precision."""
+
 _Weights = list[tuple[nn.Module, str, Any]]
 """Modules, the names of their weights, and the weights on the host."""
 
@@ -29,11 +32,13 @@ class _Kept(NamedTuple):
 
     host: Tensor
     device: torch.device
+    dtype: torch.dtype
+    """On the device."""
     view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
     """Size, strides and offset in a weight."""
 
     def on_device(self) -> Tensor:
-        there = self.host.detach().to(self.device, copy=self.view is not None)
+        there = self.host.detach().to(self.device, copy=self.view is not None).to(self.dtype)
         return there if self.view is None else there.as_strided(*self.view)
 
 
@@ -55,9 +60,13 @@ class _Calls:
             if weight is not None and (weight.device != device or offloads(device))
         ]
         # With their graph, so that a gradient finds its way to the host. All before anything is changed: memory may run out here.
-        known = {id(weight): weight.to(device, copy=True) for _, _, weight in weights}
+        known: dict[tuple[int, torch.dtype], Any] = {}
         for module, name, weight in weights:
-            copied = known[id(weight)]
+            dtype = _dtype(module, name, weight, device)
+            if (id(weight), dtype) not in known:
+                known[id(weight), dtype] = weight.to(device, copy=True).to(dtype)
+        for module, name, weight in weights:
+            copied = known[id(weight), _dtype(module, name, weight, device)]
             self.copied[_storage(copied)] = weight
             # torch reads a tensor there as it does a parameter.
             module._parameters[name] = copied
@@ -75,6 +84,13 @@ class _Calls:
 
 
 _calls = _Calls()
+
+
+def _dtype(module: nn.Module, name: str, weight: Tensor, device: torch.device) -> torch.dtype:
+    """That of a copy. Under autocast, what it would convert is converted at once: autograd would keep its copy otherwise."""
+    if not isinstance(module, _CONVERTED) or name != "weight" or not torch.amp.is_autocast_available(device.type):
+        return weight.dtype
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else weight.dtype
 
 
 def _storage(tensor: Tensor) -> int:
@@ -181,13 +197,13 @@ def graph_on_host(in_memory: int = GRAPH_IN_MEMORY) -> Iterator[None]:
         weight = _calls.copied.get(_storage(kept))
         if weight is not None:
             view = tuple(kept.shape), kept.stride(), int(kept.storage_offset())
-            return _Kept(weight, kept.device, view)
+            return _Kept(weight, kept.device, kept.dtype, view)
         if not offloads(kept.device) or kept.nbytes < LEAST:
             return kept
         if kept.nbytes <= left:
             left -= kept.nbytes
             return kept
-        return _Kept(_host_copy(kept), kept.device)
+        return _Kept(_host_copy(kept), kept.device, kept.dtype)
 
     def unpack(kept: Tensor | _Kept) -> Tensor:
         return kept.on_device() if isinstance(kept, _Kept) else kept

@@ -17,8 +17,11 @@ from tests.support.checkpoints.tiny import some_data
 from tests.support.jobs.engine import identity, run_job
 from tests.unit.engine.small import inputs, small_model
 from worker.engine import run
+from worker.engine.models.attention import attention_blocks
+from worker.engine.models.feed_forward import feed_forward_blocks
 from worker.engine.models.model_spec import move_model
 from worker.engine.runtime import offload
+from worker.engine.scoring import Statistic, observe
 
 CPU = torch.device("cpu")
 
@@ -64,6 +67,46 @@ def test_a_job_has_the_same_bytes(method: str, tmp_path: Path, monkeypatch: pyte
     assert started.tensor_bytes is None, "no estimate is made of it"
     assert "stay in the host's memory" in warned.detail
     assert identity(tmp_path / "all" / "step-1") == identity(tmp_path / "offloaded" / "step-1")
+
+
+def test_scoring_in_half_precision_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which autocast converts, each time that they are used."""
+    monkeypatch.setattr(offload, "LEAST", 1)
+    monkeypatch.setattr(offload.graph_on_host.__wrapped__, "__defaults__", (0,))  # type: ignore[attr-defined]
+    host_copy, kept = offload._host_copy, []
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tuple(tensor.shape))
+        return host_copy(tensor)
+
+    monkeypatch.setattr(offload, "_host_copy", copied)
+    found = []
+    for offloaded in (False, True):
+        loaded = small_model()
+        offload.offload_to(CPU if offloaded else None)
+        move_model(loaded.model, CPU)
+        found.append(
+            observe(
+                loaded.model,
+                attention_blocks(loaded.model, loaded.model_spec, loaded.widths),
+                [({"input_values": inputs(4)}, torch.arange(4))],
+                torch.nn.CrossEntropyLoss(reduction="none"),
+                frozenset(Statistic),
+                neurons=feed_forward_blocks(loaded.model, loaded.model_spec, loaded.widths),
+                autocast=torch.bfloat16,
+                device=CPU,
+            )
+        )
+    for one, other in zip(found[0].layers, found[1].layers, strict=True):
+        assert one.gates is not None
+        assert other.gates is not None
+        assert torch.equal(one.gates.qk, other.gates.qk)
+        assert torch.equal(one.gates.vo, other.gates.vo)
+    for first, second in zip(found[0].neurons, found[1].neurons, strict=True):
+        assert torch.equal(first.fisher, second.fisher)
+    weights = {tuple(weight.shape) for layer in layers_of(loaded.model) for weight in layer.parameters()}
+    assert kept
+    assert not {shape for each in kept for shape in (each, each[::-1])} & {shape for shape in weights if len(shape) > 1}
 
 
 @pytest.mark.gpu
