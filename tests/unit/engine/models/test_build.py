@@ -8,9 +8,14 @@ from torch import nn
 
 from benchmarks.families import reference
 from benchmarks.families.tiny_models import MODELS
+from tests.support.families import LEFT_TO_WHOLE
+from tests.support.gate import WHOLE
 from worker.engine.models.model_spec import build, move_model
 
 every = pytest.mark.parametrize("tiny", MODELS, ids=lambda tiny: tiny.id)
+every_block = pytest.mark.parametrize(
+    "tiny", [tiny for tiny in MODELS if WHOLE or tiny.name not in LEFT_TO_WHOLE], ids=lambda tiny: tiny.id
+)
 
 
 def ordinary(model_spec, built, state):
@@ -40,8 +45,8 @@ def tied(model):
     return sorted(group for group in names.values() if len(group) > 1)
 
 
-@pytest.mark.parametrize("name", ["nothing cut", "ragged"])
-@every
+@pytest.mark.parametrize("name", ["ragged", *(("nothing cut",) if WHOLE else ())])
+@every_block
 def test_a_built_model_equals_one_that_was_drawn_and_loaded(tiny, name):
     dense = reference.dense(tiny.model_spec, tiny.stock())
     keep = reference.keeps(dense.widths)[name]
