@@ -19,6 +19,7 @@ from secateur.client.files import uploads
 from secateur.client.files.model_files import left_out, model_files
 from tests.integration.secateur.conftest import Connect, written
 from tests.support.checkpoints.clips import word
+from tests.support.gate import WHOLE
 from tests.support.servers.cutting_proxy import cutting_proxy
 from tests.support.uploads import (
     EMBEDDED,
@@ -33,6 +34,8 @@ from tests.support.uploads import (
 )
 
 MIB = 2**20
+packing = pytest.mark.parametrize("connect", ["sync", *(("async",) if WHOLE else ())], indirect=True)
+"""Datasets are packed by the same code for both clients, and each is read by a process of the service."""
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,7 @@ def test_a_live_model_with_its_processor(client: Any) -> None:
         client.upload_model(".", processor=extractor)
 
 
+@packing
 def test_folders_of_recordings_images_and_texts_are_packed(client: Any, tmp_path: Path) -> None:
     clips = {f"train/{label}/{speaker}_1.wav": word(label) for label in ("low", "high") for speaker in "ab"}
     told: list[Progress] = []
@@ -199,6 +203,7 @@ def test_folders_of_recordings_images_and_texts_are_packed(client: Any, tmp_path
     assert (found.rows, found.modality) == ({"train": 2, "dev": 1}, "text")
 
 
+@packing
 def test_recordings_with_a_table_of_what_was_said(client: Any, tmp_path: Path) -> None:
     table_of = b"file_name,transcription\na.wav,LOW\nb.wav,HIGH\n"
     folder = written(tmp_path / "said", {"a.wav": word("low"), "b.wav": word("high"), "metadata.csv": table_of})
@@ -211,6 +216,7 @@ def test_recordings_with_a_table_of_what_was_said(client: Any, tmp_path: Path) -
         client.upload_dataset(folder)
 
 
+@packing
 def test_datasets_of_the_datasets_library(client: Any, tmp_path: Path) -> None:
     import datasets
 
@@ -233,6 +239,7 @@ def test_datasets_of_the_datasets_library(client: Any, tmp_path: Path) -> None:
         client.upload_dataset(3)
 
 
+@packing
 def test_shards_keep_their_names_or_get_those_of_their_folders(client: Any, tmp_path: Path) -> None:
     shards = dataset_files()
     nested = {"train/0000.parquet": shards["train.parquet"], "test/0000.parquet": shards["test.parquet"]}
@@ -243,6 +250,7 @@ def test_shards_keep_their_names_or_get_those_of_their_folders(client: Any, tmp_
     assert client.upload_dataset(alone).contents.rows == {"train": 4}
 
 
+@packing
 @pytest.mark.parametrize(
     ("name", "data", "split"),
     [
@@ -260,6 +268,7 @@ def test_a_lone_file_of_rows_is_what_there_is_to_train_on(
     assert (found.rows, found.labels) == ({split: 2}, ("a", "b"))
 
 
+@packing
 def test_columns_are_named_where_they_are_ambiguous(client: Any, tmp_path: Path) -> None:
     text = pa.string()
     shard = table(
