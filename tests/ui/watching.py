@@ -121,6 +121,7 @@ def assert_plots_say_units(page: Page) -> None:
 
 def assert_noise_is_a_band(page: Page, figure: str) -> None:
     """In the figure bands are drawn that follow each other without a gap over the width of the plot. After `note_drawn_words`."""
+    page.wait_for_function("(figure) => document.querySelector(`${figure} canvas`)?.bands?.length", arg=figure)
     bands, wide = page.evaluate(
         """(figure) => {
             const canvas = document.querySelector(`${figure} canvas`);
