@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 JOBS ?= $(shell nproc)
+# Of the pages of documentation, where other suites run beside them.
+DOCS_JOBS ?= $(JOBS)
 PYTHON ?= python3
 export PYTHON TORCH_INDEX
 # Some images set it; then every process that tests start would compile the project anew.
@@ -111,7 +113,7 @@ test-docs: test-docs-pages test-docs-notebook ## The demo, every snippet of READ
 # Apart, so that with --jobs one begins where another suite has ended.
 .PHONY: test-docs-pages
 test-docs-pages: install
-	$(PYTEST) --dist loadfile tests/docs --ignore=tests/docs/test_notebook.py
+	$(PYTEST) -n $(DOCS_JOBS) --dist loadfile tests/docs --ignore=tests/docs/test_notebook.py
 
 .PHONY: test-docs-notebook
 test-docs-notebook: install
