@@ -1,6 +1,5 @@
 """A GPU that is smaller than a job's models: with their layers' weights on the host, nothing is computed across devices."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 from weakref import finalize
@@ -28,14 +27,7 @@ from worker.engine.runtime import mapped, offload
 from worker.engine.scoring import Statistic, observe
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def afterwards() -> Iterator[None]:
-    yield
-    offload.offload_to(None)
-    assert not offload._calls.running
-    assert not offload._calls.copied
+pytestmark = pytest.mark.usefixtures("offloading_ends")
 
 
 @pytest.fixture

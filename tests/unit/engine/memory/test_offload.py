@@ -4,7 +4,6 @@ Here the device is the CPU: what is copied to it and back has the same bits. On 
 """
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,7 @@ from worker.engine.runtime import offload
 from worker.engine.scoring import Statistic, observe
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def afterwards() -> Iterator[None]:
-    yield
-    offload.offload_to(None)
-    assert not offload._calls.running
-    assert not offload._calls.copied
+pytestmark = pytest.mark.usefixtures("offloading_ends")
 
 
 SETTINGS = {
