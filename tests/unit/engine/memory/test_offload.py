@@ -12,7 +12,8 @@ from torch import nn
 
 from api_schemas.results.events import Started, StepDone, Warned
 from api_schemas.spec.job import EngineSpec
-from tests.support.checkpoints.tiny import some_data
+from checkpoints.describe import describe_folder
+from tests.support.checkpoints.tiny import some_data, tiny_model
 from tests.support.jobs.engine import identity, run_job
 from tests.unit.engine.small import inputs, small_model
 from worker.engine import run
@@ -185,3 +186,13 @@ def test_when_a_gpu_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert offload.is_too_small(gpu, 101)
     assert offload.is_too_small(gpu, 51, ran_out=True)
     assert not offload.is_too_small(CPU, 1 << 60)
+
+
+def test_a_job_with_a_latency_target_needs_its_models_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "is_too_small", lambda *_, **__: True)
+    described, folder = describe_folder(tiny_model()), Path("unused")
+    given = run.Inputs(model=folder, data=folder, out=folder, cache=folder)
+    for target, offloaded in (({"flops": 0.3}, True), ({"latency": 0.3}, False)):
+        spec = EngineSpec.model_validate({"pruning": {"target": target}})
+        warned = run._too_small(CPU, spec, described, given)
+        assert (warned is not None, offload.offloads(CPU)) == (offloaded, offloaded)
