@@ -41,7 +41,10 @@ def all_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small_device(tiny: Example, *, adapted: bool = False) -> Job:
     job = Job(tiny, adapted=adapted, on_host=True)
-    offload.offload_to(DEVICE)
+    # As of a GPU, whose tensors have a number where a job's device has none: the two are not equal.
+    numbered = torch.device(DEVICE.type, 0)
+    assert numbered != DEVICE
+    offload.offload_to(numbered)
     with job.mode, pytest.MonkeyPatch.context() as patch:
         # All is where it belongs; torch cannot swap one fake parameter for another.
         patch.setattr(nn.Module, "to", lambda module, _device: module)

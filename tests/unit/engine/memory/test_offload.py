@@ -179,6 +179,12 @@ def test_a_copy_of_a_model_has_its_own_weights_and_one_that_moved_is_as_before()
     assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in layers_of(other))
 
 
+def test_the_tensors_of_a_job_are_on_its_device() -> None:
+    offload.offload_to(torch.device("cuda"))
+    assert offload.offloads(torch.device("cuda", 0))
+    assert not offload.offloads(CPU)
+
+
 def test_when_a_gpu_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (100, 120))
     gpu = torch.device("cuda", 0)
