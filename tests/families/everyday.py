@@ -31,6 +31,8 @@ from safetensors.torch import load_file
 
 MAKERS = ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor")
 OUTPUTS = ("logits", "audio_embeds", "text_embeds", "last_hidden_state")
+NAMES = frozenset(transformers.__all__)
+"""Not dir(transformers), which compares each of some thousand names with all of them."""
 ENDS = ("start_logits", "end_logits")
 """What answers to questions are read off, both together."""
 
@@ -247,14 +249,14 @@ class Everyday:
         repository = f"me/{self.folder.parent.name}-{self.folder.name}"
         received = self.pushed / repository
         self.load().push_to_hub(repository, token="hf_" + "a" * 34)
-        makers = [name for name in MAKERS if self.maker(name, self.folder) in dir(transformers)]
+        makers = [name for name in MAKERS if self.maker(name, self.folder) in NAMES]
         for name in makers:
             maker = getattr(transformers, name).from_pretrained(self.folder, local_files_only=True)
             maker.push_to_hub(repository, token="hf_" + "a" * 34)
         self.same(self.load(received))
         for name in makers:
             found = self.maker(name, received)
-            assert found in dir(transformers), f"{name}: {found}"
+            assert found in NAMES, f"{name}: {found}"
         ours = sorted(path.name for path in self.folder.glob("*.py"))
         assert sorted(path.name for path in received.glob("*.py")) == ours
         for name in ours:
@@ -288,7 +290,7 @@ class Everyday:
     def dense_auto_classes(self) -> set[str]:
         """Those that the original answers to."""
         stock = type(self.model.config).__mro__[1]
-        names = [name for name in dir(transformers) if name.startswith("AutoModel")]
+        names = [name for name in NAMES if name.startswith("AutoModel")]
         return {name for name in names if stock in getattr(getattr(transformers, name), "_model_mapping", {})}
 
     def without_trust(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from accelerate import init_empty_weights
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -19,7 +18,7 @@ from checkpoints.describe import named_tensors
 from checkpoints.families import Part
 from checkpoints.files.safetensors_header import DTYPE_BYTES, LENGTH_BYTES, TensorInfo
 from checkpoints.files.shards import INDEX_NAME, WEIGHTS_NAME
-from worker.engine.models.model_spec import move_model
+from worker.engine.models.model_spec import move_model, without_weights
 from worker.engine.runtime.mapped import mapped_copy
 
 BUFFER = 2**24
@@ -33,7 +32,7 @@ def load_part(folder: Path, part: Part, made: type[PreTrainedModel], config: Pre
 
     Raises RuntimeError where names or shapes are others than the class's, which `describe_folder` has judged before.
     """
-    with init_empty_weights(include_buffers=False):
+    with without_weights():
         model = made(config)
     state: dict[str, Tensor] = {}
     wanted = {name: tensor for name, tensor in named_tensors(folder).items() if part.holds(name)}

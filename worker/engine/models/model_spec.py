@@ -4,7 +4,8 @@ The engine always works on the pruned class, whose blocks may have any widths; i
 use one class, and the code that is shipped with a cut checkpoint is the code that was measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from api_schemas.results.widths import AttentionWidths, LayerWidths, mask_of
 from checkpoints.config.pruned_layout import ATTENTION, FEED_FORWARD
@@ -100,6 +102,18 @@ def width_entries(layout: Layout, widths: AttentionWidths) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Models that are made in here have parameters without memory, on the meta device; their weights are assigned later.
+
+    To draw all of them at random, only to overwrite them, takes seconds; and even on the meta device, where it draws nothing,
+    going through all of transformers' initialization takes longer than the rest. Buffers are made as always, since a state dict
+    lacks those that are not persistent (positions, say).
+    """
+    with no_init_weights(), init_empty_weights(include_buffers=False):
+        yield
+
+
 def build(
     model_spec: ModelSpec,
     config: Mapping[str, Any],
@@ -121,9 +135,7 @@ def build(
     values = {key: value for key, value in model_spec.family.engaged(config).items() if key not in foreign}
     layout = model_spec.layout(config)
     values |= width_entries(layout, widths)
-    # Parameters are made without memory, on the meta device: to draw all of them at random, only to overwrite them, takes
-    # seconds. Buffers are made as always, since a state dict lacks those that are not persistent (positions, say).
-    with init_empty_weights(include_buffers=False):
+    with without_weights():
         model: PreTrainedModel = classes.engine_pruned(classes.config(**values))
     # Assigned tensors share their memory, which may be a user's file mapped into memory. That may have any alignment, and
     # products of some sizes then differ in their last bits.

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from itertools import islice
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,6 +15,7 @@ from api_schemas.spec.recovery import Finetune
 from worker.engine.data.augment import SPECTROGRAM, Augmentation, augmentation
 from worker.engine.data.loader import BatchLoader, fits, to_device
 from worker.engine.data.split import FeatureSplit, Inputs, rows
+from worker.engine.models.model_spec import without_weights
 from worker.engine.parallel.group import ALONE, Group
 from worker.engine.recovery import lora
 from worker.engine.recovery.checkpointing import CheckpointSettings, RecoveryCheckpointer
@@ -85,7 +85,7 @@ def trainable(
         return lora.attach(model, projections, classifiers, spec.lora)
     # Parameters that the class itself freezes stay frozen, such as the positions of Whisper's encoder. Later code may have
     # frozen all.
-    with init_empty_weights():
+    with without_weights():
         fresh = type(model)(model.config)
     fixed = {name for name, parameter in fresh.named_parameters() if not parameter.requires_grad}
     for name, parameter in model.named_parameters():

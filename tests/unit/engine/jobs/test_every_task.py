@@ -79,7 +79,7 @@ CASES = (
     Case("BertForTokenClassification", "bert", {**SMALL, "id2label": dict(enumerate(TAGS))}, tagged, "token accuracy"),
     Case("HubertForCTC", "ctc", SMALL_HUBERT, said, "WER"),
     Case("WhisperForConditionalGeneration", "whisper", SMALL_WHISPER, said, "WER"),
-    Case("BertModel", "bert", SMALL, written, "cosine similarity", exported=True),
+    Case("BertModel", "bert", SMALL, written, "cosine similarity", exported=WHOLE),
     Case("BertForMaskedLM", "bert", SMALL, written, "masked token accuracy"),
     Case("Wav2Vec2ForPreTraining", "ctc", SMALL_CODES, said, "cosine similarity"),
     Case("GPT2LMHeadModel", "gpt2", SMALL_GPT2, written, "next token accuracy", exported=WHOLE),

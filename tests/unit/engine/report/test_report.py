@@ -81,17 +81,30 @@ def _write(folder: Path, job: Job, title: str = "Keywords") -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_writes_a_flat_folder_of_figures_and_one_page(tmp_path: Path, job: Job) -> None:
-    _write(tmp_path, job)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
+    """Folder and page of the job of `job`, for tests that only look: drawing takes seconds."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, _write(folder, make_job())
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the page's words alone."""
+    monkeypatch.setattr(html, "write_figures", lambda *_, **__: ())
+
+
+def test_writes_a_flat_folder_of_figures_and_one_page(whole: tuple[Path, Page]) -> None:
+    folder, _ = whole
     expected = {f"figure-{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")} | {"report.html"}
-    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert {path.name for path in folder.iterdir()} == expected
     for name in FIGURES:
-        assert (tmp_path / f"figure-{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
-        assert ElementTree.parse(tmp_path / f"figure-{name}.svg").getroot().tag.endswith("}svg")
+        assert (folder / f"figure-{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
+        assert ElementTree.parse(folder / f"figure-{name}.svg").getroot().tag.endswith("}svg")
 
 
-def test_the_page_is_well_formed_and_its_ids_are_unique(tmp_path: Path, job: Job) -> None:
-    page = _write(tmp_path, job)
+def test_the_page_is_well_formed_and_its_ids_are_unique(whole: tuple[Path, Page]) -> None:
+    _, page = whole
     assert page.open == []
     ids = [value for name, value in page.attributes() if name == "id"]
     # A marker's symbol may be defined again with the same content inside one figure; other ids may not repeat.
@@ -133,8 +146,8 @@ def test_strangers_words_stay_words(tmp_path: Path, hostile_job: Job) -> None:
     assert HOSTILE[1] in page.text
 
 
-def test_the_tables_hold_the_measurements(tmp_path: Path, job: Job) -> None:
-    text = _write(tmp_path, job).text
+def test_the_tables_hold_the_measurements(whole: tuple[Path, Page], job: Job) -> None:
+    text = whole[1].text
     last = job.steps[-1]
     assert last.validation.accuracy is not None
     assert last.test is not None
@@ -155,6 +168,7 @@ def test_the_tables_hold_the_measurements(tmp_path: Path, job: Job) -> None:
         assert shown in text, shown
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_what_is_to_be_known_of_the_data_is_said(tmp_path: Path, job: Job) -> None:
     found = JobWarning(code="shared_rows", pointer="/dataset/splits/test", detail="7 rows are in <train>, too.")
     page = _write(tmp_path, replace(job, data=job.data.model_copy(update={"warnings": (found,)})))
@@ -162,6 +176,7 @@ def test_what_is_to_be_known_of_the_data_is_said(tmp_path: Path, job: Job) -> No
     assert found.detail in page.text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_exports_have_a_table_where_there_are_some(tmp_path: Path, job: Job, exported_job: Job) -> None:
     assert "onnx" not in _write(tmp_path, job).text
     page = _write(tmp_path, exported_job)
@@ -188,24 +203,25 @@ def test_same_input_same_bytes(tmp_path: Path, multi_label: bool) -> None:
     assert first == second
 
 
-def test_other_input_other_figures(tmp_path: Path, job: Job) -> None:
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder, shown in zip(folders, (job, make_job(steps=4)), strict=True):
-        folder.mkdir()
-        _write(folder, shown)
+def test_other_input_other_figures(whole: tuple[Path, Page], tmp_path: Path) -> None:
+    _write(tmp_path, make_job(steps=4))
     for name in FIGURES:
-        assert (folders[0] / f"figure-{name}.svg").read_bytes() != (folders[1] / f"figure-{name}.svg").read_bytes()
+        assert (whole[0] / f"figure-{name}.svg").read_bytes() != (tmp_path / f"figure-{name}.svg").read_bytes()
 
 
-def test_the_drop_that_is_allowed_is_drawn_where_there_is_a_bound(tmp_path: Path, job: Job, stopped_job: Job) -> None:
-    for shown, said in ((job, False), (stopped_job, True)):
-        _write(tmp_path, shown)
-        assert (">allowed</text>" in (tmp_path / "figure-tradeoff.svg").read_text(encoding="utf-8")) is said
+def test_the_drop_that_is_allowed_is_drawn_where_there_is_a_bound(
+    whole: tuple[Path, Page], tmp_path: Path, stopped_job: Job
+) -> None:
+    _write(tmp_path, stopped_job)
+    for folder, said in ((whole[0], False), (tmp_path, True)):
+        assert (">allowed</text>" in (folder / "figure-tradeoff.svg").read_text(encoding="utf-8")) is said
 
 
-def test_what_is_left_is_drawn_and_how_far_off_the_target_it_is_stands_in_the_table(tmp_path: Path, job: Job) -> None:
-    page = _write(tmp_path, job)
-    drawn = (tmp_path / "figure-size.svg").read_text(encoding="utf-8")
+def test_what_is_left_is_drawn_and_how_far_off_the_target_it_is_stands_in_the_table(
+    whole: tuple[Path, Page], job: Job
+) -> None:
+    folder, page = whole
+    drawn = (folder / "figure-size.svg").read_text(encoding="utf-8")
     assert all(
         f">{word}</text>" in drawn for word in ("attention parameters", "all parameters", "FLOPs per input", "file")
     )
@@ -216,18 +232,18 @@ def test_what_is_left_is_drawn_and_how_far_off_the_target_it_is_stands_in_the_ta
     assert shown in page.text
 
 
-def test_words_are_true_for_a_job_without_recovery(tmp_path: Path, job: Job) -> None:
-    page = _write(tmp_path, job)
-    figure = tmp_path / "figure-tradeoff.svg"
+def test_words_are_true_for_a_job_without_recovery(whole: tuple[Path, Page], tmp_path: Path, job: Job) -> None:
+    folder, page = whole
+    drawn = (folder / "figure-tradeoff.svg").read_text(encoding="utf-8")
     assert "accuracy, before recovery" in page.text
     assert "Each point is a step, before and after recovery." in page.text
     assert "Shaded: its 95% interval on its 400 samples." in page.text
-    assert ">before recovery, validation</text>" in figure.read_text(encoding="utf-8")
+    assert ">before recovery, validation</text>" in drawn
     steps = tuple(step.model_copy(update={"losses": (), "lora_ranks": {}}) for step in job.steps)
     page = _write(tmp_path, replace(job, steps=steps, spec=job.spec.model_copy(update={"finetune": None})))
     words = page.text.partition("The whole spec")[0].replace("without recovery", "").replace("Recovery none", "")
     assert "recovery" not in words.lower()
-    assert "recovery" not in figure.read_text(encoding="utf-8")
+    assert "recovery" not in (tmp_path / "figure-tradeoff.svg").read_text(encoding="utf-8")
 
 
 def test_losses_are_drawn_by_parts_of_epochs(tmp_path: Path, job: Job) -> None:
@@ -245,18 +261,11 @@ def test_losses_are_drawn_by_parts_of_epochs(tmp_path: Path, job: Job) -> None:
         assert ("Mean over the batches since the previous point" in page.text) is (vertices == 50)
 
 
-def test_the_layer_figure_shows_every_layers_sparsity(tmp_path: Path, job: Job) -> None:
-    _write(tmp_path, job)
-    shown = re.findall(r">(\d+)</text>", (tmp_path / "figure-layers.svg").read_text(encoding="utf-8"))
+def test_the_layer_figure_shows_every_layers_sparsity(whole: tuple[Path, Page], job: Job) -> None:
+    shown = re.findall(r">(\d+)</text>", (whole[0] / "figure-layers.svg").read_text(encoding="utf-8"))
     dense, last = job.steps[0].widths.layers, job.steps[-1].widths.layers
     for before, after in zip(dense, last, strict=True):
         assert f"{100 * (1 - after.qk_total / before.qk_total):.0f}" in shown
-
-
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of the page's words alone: drawing takes a second."""
-    monkeypatch.setattr(html, "write_figures", lambda *_, **__: ())
 
 
 def cell_texts(folder: Path, figure: str) -> list[str]:
@@ -265,10 +274,9 @@ def cell_texts(folder: Path, figure: str) -> list[str]:
     return re.findall(r"font-size: 7\.5px[^>]*>([-\d.]+)</text>", source)
 
 
-def test_the_head_figure_shows_every_head_of_the_original(tmp_path: Path, job: Job) -> None:
-    _write(tmp_path, job)
+def test_the_head_figure_shows_every_head_of_the_original(whole: tuple[Path, Page], job: Job) -> None:
     rows = [["100"] * (6 - layer.heads) + ["0"] * layer.heads for layer in job.steps[-1].widths.layers]
-    assert cell_texts(tmp_path, "heads") == 2 * [cell for row in rows for cell in row]
+    assert cell_texts(whole[0], "heads") == 2 * [cell for row in rows for cell in row]
 
 
 def test_ragged_heads_are_shown_one_by_one_qk_and_vo_apart() -> None:
