@@ -159,7 +159,7 @@ def _heads(stock: type[PreTrainedModel]) -> dict[str, str]:
     """By auto class, the class of transformers that it finds for the configuration of `stock`; itself where it is one of them."""
     found = {}
     # Not of dir(), for which transformers compares each of some thousand names with all of them.
-    for auto_class in sorted(name for name in set(transformers.__all__) if name.startswith("AutoModel")):
+    for auto_class in sorted(name for name in set(vars(transformers)["__all__"]) if name.startswith("AutoModel")):
         mapping: Any = getattr(getattr(transformers, auto_class), "_model_mapping", {})
         if stock.config_class in mapping:
             classes = mapping[stock.config_class]
